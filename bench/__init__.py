@@ -1,0 +1,1 @@
+"""The benchmark: time per training step of some networks, beside what a user could pick instead."""

@@ -1,0 +1,108 @@
+/* The only header that the Python extension sees: machine, threads, plans and programs, eager kernels.
+ * Functions return 0 or a status code; nothing here prints, aborts, or calls Python. */
+#ifndef FASTBP_H
+#define FASTBP_H
+
+#include "kernels/kernels.h"
+
+enum fbp_status { FBP_OK, FBP_NO_MEMORY, FBP_BAD_PLAN };
+
+/* ---- machine (cpu.c) ---- */
+/* Names of the compiled instruction sets that this machine runs, best first, NULL at the end. */
+const char *const *fbp_isas(void);
+/* Kernels by name and element size (4 or 8 bytes); NULL when this machine or build has no such. */
+const fbp_kernels *fbp_find_kernels(const char *isa, size_t element);
+
+/* ---- threads (team.c) ---- */
+int fbp_has_openmp(void);
+void fbp_set_threads(int limit);
+int fbp_get_threads(void);
+/* Work that makes one more thread worth its barriers, in floating-point operations per pass. */
+void fbp_set_grain(double flops);
+double fbp_get_grain(void);
+
+/* ---- plans ---- */
+enum fbp_arena {
+    FBP_PARAMETERS,
+    FBP_GRADIENTS,
+    FBP_STATE,
+    FBP_WORKSPACE,
+    FBP_INPUTS,
+    FBP_TARGETS,
+    FBP_OUTPUTS,
+    FBP_OUTPUT_GRADIENTS,
+    FBP_INPUT_GRADIENTS,
+    FBP_SAMPLE_WEIGHTS,
+    FBP_ARENAS
+};
+
+/* Bits of a phase mask, in order of execution. */
+enum fbp_phase {
+    FBP_GATHER,
+    FBP_GATHER_TARGETS,
+    FBP_FORWARD,
+    FBP_OUTPUT,
+    FBP_LOSS,
+    FBP_OUTPUT_BACKWARD,
+    FBP_BACKWARD,
+    FBP_INPUT_GRADIENT,
+    FBP_UPDATE,
+    FBP_PHASES
+};
+
+typedef struct {
+    int arena; /* -1: absent */
+    int per_row;
+    int64_t offset, rows, columns, stride;
+} fbp_tensor;
+
+enum { FBP_OPERANDS = 5, FBP_ATTRIBUTES = 5 };
+
+typedef struct {
+    int kind, phase;
+    fbp_tensor operand[FBP_OPERANDS];
+    double attribute[FBP_ATTRIBUTES];
+    double flops;
+} fbp_op;
+
+/* What ops.def says of operation number `kind`, NULL past the last one. */
+typedef struct {
+    const char *name, *operands, *attributes;
+} fbp_op_schema;
+const fbp_op_schema *fbp_schema(int kind);
+/* Names of the kinds that attributes `activation` and `loss` take; NULL past the last one. */
+const char *fbp_activation_name(int kind);
+const char *fbp_loss_name(int kind);
+
+/* ---- programs (program.c) ---- */
+typedef struct fbp_program fbp_program;
+
+/* Checks every operand of every operation once. The flat arrays stay the caller's and must outlive the
+ * program. On FBP_BAD_PLAN, *bad is the number of the operation and *why names the operand or attribute. */
+int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, int64_t batch, const int64_t size[4],
+                       void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
+                       fbp_program **program, int *bad, const char **why);
+void fbp_program_destroy(fbp_program *program);
+
+typedef struct {
+    unsigned phases;              /* bit mask of enum fbp_phase */
+    int training;                 /* dropout drops */
+    int64_t first, count;         /* positions */
+    void *data[FBP_ARENAS];       /* the caller's matrices from FBP_INPUTS on; NULL where not given */
+    const int64_t *order;         /* sample of each position; NULL: the position itself */
+    const double *learning_rates; /* one per batch */
+} fbp_request;
+
+typedef struct {
+    double loss_sum, weight_sum;
+} fbp_result;
+
+int fbp_program_run(fbp_program *program, const fbp_request *request, fbp_result *result);
+
+/* ---- eager (gemm.c) ---- */
+/* C[m, n] = A[m, k] B[k, n] with any strides of which one is 1, then the epilogue (NULL: none). */
+int fbp_matmul(const fbp_kernels *kernels, int64_t m, int64_t n, int64_t k, const void *a, ptrdiff_t a_row,
+               ptrdiff_t a_step, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *c, ptrdiff_t c_row,
+               const fbp_epilogue *epilogue);
+
+#endif

@@ -1,0 +1,133 @@
+#include "gemm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastbp.h"
+
+/* Loops around a block, outside in:
+ *   columns of C by nc | depth by kc: pack B (kc x nc, second or third cache level) | rows of C by mc: pack A
+ *   (mc x kc, second level) | the block itself: column groups, then row tiles.
+ * kc is one number per instruction set and element type, because it sets where the sum over k is cut (each
+ * cut starts a fresh accumulator, which also keeps the rounding error at kc + k/kc terms instead of k). mc
+ * and nc change nothing but speed. */
+
+/* A few vectors between packed rows keep them from falling onto the same cache lines. */
+enum { SKEW = 16 };
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->nc + k->vector) * k->element; }
+static size_t scratch_a(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->mc + SKEW) * k->element; }
+
+size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_a(k) + 63) / 64 * 64; }
+
+/* A whose columns are contiguous (the transposed factor of a weight gradient), copied row by row to a stride
+ * that is no power of two: otherwise all rows of a block compete for the same few cache lines. */
+static void pack_a(const fbp_gemm *g, int64_t m, int64_t k, const char *a, char *packed, int64_t stride) {
+    const size_t element = g->kernels->element;
+    for (int64_t p = 0; p < k; p++)
+        memcpy(packed + (size_t)(p * stride) * element, a + p * g->a_step * (ptrdiff_t)element, (size_t)m * element);
+}
+
+static void run(const fbp_gemm *g, char *scratch) {
+    const fbp_kernels *kernels = g->kernels;
+    const ptrdiff_t element = (ptrdiff_t)kernels->element;
+    char *packed_b = scratch, *packed_a = scratch + scratch_b(kernels);
+    /* In place, B costs a cache line per row and group: fine as long as it stays in the first-level cache or is
+     * used for a few tiles only. */
+    const int pack_b =
+        g->b_column != 1 || !g->b_padded || (g->m > 24 && g->n > kernels->group && g->k * g->b_row * element > 16384);
+    const int do_pack_a = g->a_step != 1 && g->n > 2 * kernels->group && g->k * g->a_step * element > 32768;
+
+    fbp_block block = {.c_row = g->c_row, .padded = g->c_padded};
+    for (int64_t j = 0; j < g->n; j += kernels->nc) {
+        block.n = smaller(kernels->nc, g->n - j);
+        /* an empty sum (k == 0) still passes once, for the epilogue */
+        for (int64_t p = 0; p == 0 || p < g->k; p += kernels->kc) {
+            block.k = smaller(kernels->kc, g->k - p);
+            const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
+            if (pack_b) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, packed_b);
+            block.b = pack_b ? packed_b : b;
+            block.b_step = pack_b ? 0 : g->b_row;
+            block.accumulate = p > 0;
+            const int last = p + kernels->kc >= g->k;
+            for (int64_t i = 0; i < g->m; i += kernels->mc) {
+                block.m = smaller(kernels->mc, g->m - i);
+                const char *a = (const char *)g->a + (i * g->a_row + p * g->a_step) * element;
+                block.a = a, block.a_row = g->a_row, block.a_step = g->a_step;
+                if (do_pack_a) {
+                    pack_a(g, block.m, block.k, a, packed_a, kernels->mc + SKEW);
+                    block.a = packed_a, block.a_step = kernels->mc + SKEW;
+                }
+                block.c = (char *)g->c + (i * g->c_row + j) * element;
+                fbp_epilogue epilogue;
+                block.epilogue = NULL;
+                if (last && g->epilogue) {
+                    epilogue = *g->epilogue;
+                    if (epilogue.bias) epilogue.bias = (const char *)epilogue.bias + j * element;
+                    if (epilogue.saved)
+                        epilogue.saved = (const char *)epilogue.saved + (i * epilogue.saved_row + j) * element;
+                    block.epilogue = &epilogue;
+                }
+                kernels->block(&block);
+            }
+        }
+    }
+}
+
+void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
+    fbp_gemm g = *gemm;
+    const ptrdiff_t element = (ptrdiff_t)g.kernels->element;
+    if (member->size > 1) {
+        /* columns first, because members that share rows would pack the same part of B */
+        int64_t groups = (g.n + g.kernels->group - 1) / g.kernels->group;
+        int across = (int)smaller(member->size, groups < 1 ? 1 : groups), down = member->size / across;
+        if (member->index >= across * down) return;
+        fbp_range columns = fbp_share(g.n, g.kernels->vector, across, member->index % across);
+        fbp_range rows = fbp_share(g.m, 1, down, member->index / across);
+        fbp_epilogue epilogue;
+        if (g.epilogue) {
+            epilogue = *g.epilogue;
+            if (epilogue.bias) epilogue.bias = (const char *)epilogue.bias + columns.begin * element;
+            if (epilogue.saved)
+                epilogue.saved =
+                    (const char *)epilogue.saved + (rows.begin * epilogue.saved_row + columns.begin) * element;
+            g.epilogue = &epilogue;
+        }
+        g.m = rows.end - rows.begin, g.n = columns.end - columns.begin;
+        g.a = (const char *)g.a + rows.begin * g.a_row * element;
+        g.b = (const char *)g.b + columns.begin * g.b_column * element;
+        g.c = (char *)g.c + (rows.begin * g.c_row + columns.begin) * element;
+        if (g.m && g.n) run(&g, member->scratch);
+        return;
+    }
+    if (g.m && g.n) run(&g, member->scratch);
+}
+
+static void matmul_member(void *gemm, const fbp_member *member) { fbp_gemm_share(gemm, member); }
+
+int fbp_matmul(const fbp_kernels *kernels, int64_t m, int64_t n, int64_t k, const void *a, ptrdiff_t a_row,
+               ptrdiff_t a_step, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *c, ptrdiff_t c_row,
+               const fbp_epilogue *epilogue) {
+    fbp_gemm gemm = {.kernels = kernels,
+                     .m = m,
+                     .n = n,
+                     .k = k,
+                     .a = a,
+                     .a_row = a_row,
+                     .a_step = a_step,
+                     .b = b,
+                     .b_row = b_row,
+                     .b_column = b_column,
+                     .c = c,
+                     .c_row = c_row,
+                     .epilogue = epilogue};
+    int size = fbp_team_size(2.0 * (double)m * (double)n * (double)k);
+    size_t bytes = fbp_gemm_scratch(kernels);
+    char *scratch = malloc(bytes * (size_t)size);
+    if (!scratch) return FBP_NO_MEMORY;
+    fbp_team_run(size, scratch, bytes, matmul_member, &gemm);
+    free(scratch);
+    return FBP_OK;
+}

@@ -1,0 +1,27 @@
+/* Matrix product around the tile: blocking and packing, blind to instruction set and element type. */
+#ifndef FBP_GEMM_H
+#define FBP_GEMM_H
+
+#include "kernels/kernels.h"
+#include "team.h"
+
+typedef struct {
+    const fbp_kernels *kernels;
+    int64_t m, n, k;
+    const void *a; /* A[i, p] = a[i * a_row + p * a_step], one stride is 1 */
+    ptrdiff_t a_row, a_step;
+    const void *b; /* B[p, j] = b[p * b_row + j * b_column], one stride is 1 */
+    ptrdiff_t b_row, b_column;
+    int b_padded; /* rows of B may be read up to the end of a vector: it can be used where it lies */
+    void *c;
+    ptrdiff_t c_row;
+    int c_padded;                 /* rows of C, bias and saved may be touched up to the end of a vector */
+    const fbp_epilogue *epilogue; /* NULL: plain store */
+} fbp_gemm;
+
+/* Bytes of scratch that each member of a team needs. */
+size_t fbp_gemm_scratch(const fbp_kernels *kernels);
+/* This member's share of C; every element is computed whole by one member, in an order that k alone sets. */
+void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member);
+
+#endif

@@ -1,0 +1,159 @@
+/* The one SIMD vocabulary. The including file is compiled once per instruction set and element type,
+ * with REAL_BITS = 32 or 64; VECTOR_BYTES follows from the instruction set. Operators (+ - * / & | ^ < >=
+ * and shifts) work on the types below as they stand; intrinsics appear only where no operator says it. */
+#ifndef FBP_VEC_H
+#define FBP_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if REAL_BITS == 32
+typedef float real;
+typedef int32_t integer;
+#elif REAL_BITS == 64
+typedef double real;
+typedef int64_t integer;
+#else
+#error "REAL_BITS must be 32 or 64"
+#endif
+
+#if defined(FBP_GENERIC_VECTORS) /* no intrinsics at all: any width on any machine, to test shapes */
+#ifndef VECTOR_BYTES
+#define VECTOR_BYTES 64
+#endif
+#elif defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#define X86_PREFIX _mm512_
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define VECTOR_BYTES 32
+#define X86_PREFIX _mm256_
+#elif defined(__SSE4_1__)
+#include <smmintrin.h>
+#define VECTOR_BYTES 16
+#define X86_PREFIX _mm_
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define VECTOR_BYTES 16
+#else
+#error "no vector instruction set that this library knows"
+#endif
+
+#define VL ((int)(VECTOR_BYTES / sizeof(real))) /* elements of a vector */
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 64")
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef integer ivec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define JOIN3(a, b, c) JOIN(JOIN(a, b), c)
+#if REAL_BITS == 32
+#define X86(name) JOIN3(X86_PREFIX, name, _ps)
+#define NEON(name) JOIN(name, q_f32)
+#else
+#define X86(name) JOIN3(X86_PREFIX, name, _pd)
+#define NEON(name) JOIN(name, q_f64)
+#endif
+
+INLINE vec vec_set(real s) { return s - (vec){0}; }
+INLINE vec vec_load(const real *p) { return *(const unaligned_vec *)p; }
+INLINE void vec_store(real *p, vec v) { *(unaligned_vec *)p = v; }
+
+/* the first n (0 < n < VL) elements; the others load as zero and are not stored */
+INLINE vec vec_load_part(const real *p, int n) {
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(X86_PREFIX) && VECTOR_BYTES == 64
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
+    vec v = {0};
+    for (int i = 0; i < n; i++) v[i] = p[i];
+    return v;
+#endif
+}
+INLINE void vec_store_part(real *p, vec v, int n) {
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+#elif defined(X86_PREFIX) && VECTOR_BYTES == 64
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
+#else
+    for (int i = 0; i < n; i++) p[i] = v[i];
+#endif
+}
+
+/* mask: a comparison of two vectors, all bits of a lane set or none */
+INLINE vec vec_select(ivec mask, vec a, vec b) {
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), b, a);
+#elif defined(X86_PREFIX) && VECTOR_BYTES == 64
+    return _mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), b, a);
+#elif defined(X86_PREFIX)
+    return X86(blendv)(b, a, (vec)mask);
+#else
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+#endif
+}
+
+/* maximum and minimum that keep a NaN of the second argument */
+INLINE vec vec_max(vec a, vec b) {
+#if defined(X86_PREFIX)
+    return X86(max)(a, b);
+#elif defined(__aarch64__) && !defined(FBP_GENERIC_VECTORS)
+    return NEON(vmax)(a, b);
+#else
+    return vec_select(a > b, a, b);
+#endif
+}
+INLINE vec vec_min(vec a, vec b) {
+#if defined(X86_PREFIX)
+    return X86(min)(a, b);
+#elif defined(__aarch64__) && !defined(FBP_GENERIC_VECTORS)
+    return NEON(vmin)(a, b);
+#else
+    return vec_select(a < b, a, b);
+#endif
+}
+
+INLINE vec vec_sqrt(vec v) {
+#if defined(X86_PREFIX)
+    return X86(sqrt)(v);
+#elif defined(__aarch64__) && !defined(FBP_GENERIC_VECTORS)
+    return NEON(vsqrt)(v);
+#else
+    for (int i = 0; i < VL; i++) v[i] = sizeof(real) == 4 ? __builtin_sqrtf((float)v[i]) : __builtin_sqrt(v[i]);
+    return v;
+#endif
+}
+
+#define SIGN_BIT ((integer)((uint64_t)1 << (REAL_BITS - 1)))
+INLINE ivec vec_bits(integer s) { return s - (ivec){0}; }
+INLINE vec vec_abs(vec v) { return (vec)((ivec)v & vec_bits((integer)~SIGN_BIT)); }
+/* the magnitude of a with the sign of b */
+INLINE vec vec_copysign(vec a, vec b) {
+    return (vec)(((ivec)a & vec_bits((integer)~SIGN_BIT)) | ((ivec)b & vec_bits(SIGN_BIT)));
+}
+/* a * b + c, one rounding where the machine has FMA (contracted by the compiler) */
+INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
+
+/* sum of the lanes, always in the same order: halves folded onto each other */
+INLINE real vec_sum(vec v) {
+    UNROLL
+    for (int half = VL / 2; half > 0; half /= 2) {
+        UNROLL
+        for (int i = 0; i < half; i++) v[i] += v[i + half];
+    }
+    return v[0];
+}
+INLINE real vec_largest(vec v) {
+    real m = v[0];
+    UNROLL
+    for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+#endif

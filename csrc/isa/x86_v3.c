@@ -1,0 +1,8 @@
+/* x86-64-v3 (AVX2 and FMA): 16 registers of 32 bytes, of which full tiles keep 12 as accumulators. */
+#define ISA x86_v3
+#define VECTORS 3
+#define TILE_ROWS(v) ((v) == 1 ? 12 : (v) == 2 ? 6 : 4)
+#define KC 256
+#define MC 192
+#define NC 1024
+#include "../kernels/table.h"

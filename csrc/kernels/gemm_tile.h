@@ -1,0 +1,225 @@
+/* Matrix product, the part that lives in registers.
+ *
+ * A tile is `rows` x `vectors` accumulators of C. Every element of C is one chain of multiply-adds over
+ * ascending p, whatever the shape of its tile, so that a result does not depend on how the matrix was cut:
+ * not on the batch size, not on the number of threads.
+ *
+ * Widest tiles per instruction set are chosen so that accumulators, one group of B and a broadcast of A fit
+ * the register file, and so that at least 8 independent chains hide the latency of the multiply-add. */
+#ifndef FBP_GEMM_TILE_H
+#define FBP_GEMM_TILE_H
+
+#include "activation.h"
+#include "kernels.h"
+
+#define GROUP (VECTORS * VL)
+#define MAX_TILE_ROWS 14
+
+/* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
+ * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
+INLINE int group_vectors(int64_t left) {
+    if (left <= VECTORS) return (int)left;
+    return left < 2 * VECTORS ? (int)(left + 1) / 2 : VECTORS;
+}
+
+/* The activations that a tile applies in registers; the others are applied to the stored tile while it is
+ * still in the first-level cache (finish): a call from here would spill every accumulator anyway. */
+INLINE int in_registers(const fbp_epilogue *e) {
+    return !e || e->activation == FBP_linear || e->activation == FBP_relu;
+}
+
+static __attribute__((noinline)) void finish(const fbp_epilogue *e, int rows, int columns, real *c, ptrdiff_t c_row,
+                                             int64_t i0, int64_t j0) {
+    const real *saved = e->saved ? (const real *)e->saved + i0 * e->saved_row + j0 : NULL;
+    for (int i = 0; i < rows; i++, c += c_row) {
+        if (e->kind == FBP_BIAS_ACTIVATION)
+            activation_forward(e->activation, e->alpha, columns, c, c);
+        else
+            activation_backward(e->activation, e->alpha, columns, saved + i * e->saved_row, c, c);
+    }
+}
+
+/* The last columns of a matrix that ends in the middle of a vector and must not be touched beyond: the tile was
+ * computed into `z`, the rest is done here, row by row. */
+static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, int columns, const real *z,
+                                                  ptrdiff_t z_row, int64_t i0, int64_t j0) {
+    const fbp_epilogue *e = g->epilogue;
+    real *c = (real *)g->c + i0 * g->c_row + j0;
+    const real *bias = e && e->bias ? (const real *)e->bias + j0 : NULL;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            real value = z[i * z_row + j];
+            if (g->accumulate) value += c[i * g->c_row + j];
+            if (bias) value += bias[j];
+            c[i * g->c_row + j] = value;
+        }
+    if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
+}
+
+/* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are. */
+INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, int64_t i0, int64_t j0,
+                 const real *b, ptrdiff_t b_step, int columns) {
+    const ptrdiff_t a_row = a_walk ? 1 : g->a_row, a_step = a_walk ? g->a_step : 1;
+    const real *a = (const real *)g->a + i0 * a_row;
+    vec acc[MAX_TILE_ROWS][VECTORS];
+#define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
+    FOR_EACH_ACCUMULATOR
+        acc[i][v] = (vec){0};
+
+    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step) {
+        vec bv[VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            bv[v] = vec_load(b + v * VL);
+        }
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            vec ai = vec_set(a[i * a_row]);
+            UNROLL
+            for (int v = 0; v < vectors; v++) {
+                acc[i][v] += ai * bv[v];
+            }
+        }
+    }
+
+    if (columns < vectors * VL && !g->padded) {
+        real z[MAX_TILE_ROWS * GROUP];
+        FOR_EACH_ACCUMULATOR
+            vec_store(z + (i * vectors + v) * VL, acc[i][v]);
+        finish_edge(g, rows, columns, z, vectors * VL, i0, j0);
+        return;
+    }
+    const fbp_epilogue *e = g->epilogue;
+    real *c = (real *)g->c + i0 * g->c_row + j0;
+    if (g->accumulate)
+        FOR_EACH_ACCUMULATOR
+            acc[i][v] += vec_load(c + i * g->c_row + v * VL);
+    if (e && e->bias) {
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            vec bias = vec_load((const real *)e->bias + j0 + v * VL);
+            UNROLL
+            for (int i = 0; i < rows; i++) acc[i][v] += bias;
+        }
+    }
+    if (e && e->activation == FBP_relu) {
+        if (e->kind == FBP_BIAS_ACTIVATION) {
+            FOR_EACH_ACCUMULATOR
+                acc[i][v] = vec_max(vec_set(0), acc[i][v]);
+        } else { /* relu' is 1 where not saved <= 0 */
+            const real *saved = (const real *)e->saved + i0 * e->saved_row + j0;
+            FOR_EACH_ACCUMULATOR
+                acc[i][v] = (vec)((ivec)acc[i][v] & ~(ivec)(vec_load(saved + i * e->saved_row + v * VL) <= 0));
+        }
+    }
+    FOR_EACH_ACCUMULATOR
+        vec_store(c + i * g->c_row + v * VL, acc[i][v]);
+    if (!in_registers(e)) finish(e, rows, columns, c, g->c_row, i0, j0);
+#undef FOR_EACH_ACCUMULATOR
+}
+
+// clang-format off
+/* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
+typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step, int columns);
+#define TILE(walk, vectors, rows)                                                                                  \
+    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,         \
+                                                 ptrdiff_t b_step, int columns) {                                  \
+        if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
+            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, columns);                 \
+    }
+#define EACH_ROWS(DO, walk, vectors)                                                                               \
+    DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
+    DO(walk, vectors, 6) DO(walk, vectors, 7) DO(walk, vectors, 8) DO(walk, vectors, 9) DO(walk, vectors, 10)       \
+    DO(walk, vectors, 11) DO(walk, vectors, 12) DO(walk, vectors, 13) DO(walk, vectors, 14)
+EACH_ROWS(TILE, 0, 1) EACH_ROWS(TILE, 0, 2) EACH_ROWS(TILE, 0, 3)
+EACH_ROWS(TILE, 1, 1) EACH_ROWS(TILE, 1, 2) EACH_ROWS(TILE, 1, 3)
+
+#define TILE_ENTRY(walk, vectors, rows) tile_##walk##_##vectors##_##rows,
+static tile_function *const tiles[2][3][MAX_TILE_ROWS] = {
+    {{EACH_ROWS(TILE_ENTRY, 0, 1)}, {EACH_ROWS(TILE_ENTRY, 0, 2)}, {EACH_ROWS(TILE_ENTRY, 0, 3)}},
+    {{EACH_ROWS(TILE_ENTRY, 1, 1)}, {EACH_ROWS(TILE_ENTRY, 1, 2)}, {EACH_ROWS(TILE_ENTRY, 1, 3)}},
+};
+// clang-format on
+
+/* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
+ * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. */
+static void block(const fbp_block *g) {
+    tile_function *const(*shapes)[MAX_TILE_ROWS] = tiles[g->a_step != 1];
+    for (int64_t j = 0; j < g->n;) {
+        int vectors = group_vectors((g->n - j + VL - 1) / VL);
+        int64_t width = (int64_t)vectors * VL;
+        int columns = (int)(g->n - j < width ? g->n - j : width);
+        const real *b = (const real *)g->b + (g->b_step ? j : j * g->k);
+        ptrdiff_t b_step = g->b_step ? g->b_step : width;
+        int64_t count = (g->m + TILE_ROWS(vectors) - 1) / TILE_ROWS(vectors);
+        int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
+        for (int64_t t = 0, i = 0; t < count; t++) {
+            int rows = (int)(low + (t < higher));
+            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, columns);
+            i += rows;
+        }
+        j += width;
+    }
+}
+
+/* Transposes VL vectors in place: log2(VL) perfect shuffles. */
+#if VECTOR_BYTES / (REAL_BITS / 8) == 2
+#define LOW 0, 2
+#define HIGH 1, 3
+#elif VECTOR_BYTES / (REAL_BITS / 8) == 4
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#elif VECTOR_BYTES / (REAL_BITS / 8) == 8
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+INLINE void transpose(vec r[VL]) {
+    UNROLL
+    for (int stage = 1; stage < VL; stage *= 2) {
+        vec t[VL];
+        UNROLL
+        for (int i = 0; i < VL / 2; i++) {
+            t[2 * i] = __builtin_shufflevector(r[i], r[i + VL / 2], LOW);
+            t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + VL / 2], HIGH);
+        }
+        UNROLL
+        for (int i = 0; i < VL; i++) r[i] = t[i];
+    }
+}
+#undef LOW
+#undef HIGH
+
+INLINE vec load_columns(const real *p, int64_t n) {
+    return n >= VL ? vec_load(p) : n > 0 ? vec_load_part(p, (int)n) : (vec){0};
+}
+
+static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
+    const real *b = matrix;
+    for (int64_t j = 0; j < n;) {
+        int vectors = group_vectors((n - j + VL - 1) / VL);
+        int64_t width = (int64_t)vectors * VL;
+        real *out = (real *)packed + j * k;
+        for (int v = 0; v < vectors; v++, j += VL, out += VL) {
+            int64_t columns = n - j;
+            if (b_column == 1) {
+                for (int64_t p = 0; p < k; p++) vec_store(out + p * width, load_columns(b + p * b_row + j, columns));
+                continue;
+            }
+            for (int64_t p = 0; p < k; p += VL) { /* rows j .. j + VL of the source, VL elements of each */
+                vec r[VL];
+                UNROLL
+                for (int i = 0; i < VL; i++)
+                    r[i] = i < columns ? load_columns(b + (j + i) * b_column + p, k - p) : (vec){0};
+                transpose(r);
+                UNROLL
+                for (int i = 0; i < VL; i++)
+                    if (p + i < k) vec_store(out + (p + i) * width, r[i]);
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,126 @@
+/* The kernel table: what one instruction set offers for one element type.
+ *
+ * Everything above this table is blind to the instruction set and to the element type: it passes
+ * untyped pointers, and scalars as double. A kernel knows no threads, layers or arenas. Matrices are
+ * row-major with a stride counted in elements. */
+#ifndef FBP_KERNELS_H
+#define FBP_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum fbp_activation {
+#define ACTIVATION(name, saved) FBP_##name,
+#include "../kinds.def"
+    FBP_ACTIVATIONS
+};
+
+enum fbp_loss {
+#define LOSS(name, reduction) FBP_##name,
+#include "../kinds.def"
+    FBP_LOSSES
+};
+
+/* What happens to a finished tile of C before it leaves the registers. */
+typedef struct {
+    enum { FBP_STORE, FBP_BIAS_ACTIVATION, FBP_DERIVATIVE } kind;
+    int activation;      /* enum fbp_activation */
+    double alpha;        /* slope or scale of the activation */
+    const void *bias;    /* FBP_BIAS_ACTIVATION: one value per column of C, or NULL */
+    const void *saved;   /* FBP_DERIVATIVE: the activation's output, shaped like C */
+    ptrdiff_t saved_row; /* its stride */
+} fbp_epilogue;
+
+/* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
+ * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1.
+ * B comes in column groups (see fbp_kernels.group): group g starts at column j(g) and holds its
+ * element [p, j] at b + j(g) * b_group + p * b_step(g) + (j - j(g)).
+ *   packed:   b_group = k (groups one after another), b_step(g) = padded width of the group
+ *   in place: b_group = 1, b_step = the stride of the matrix; reads run past column n up to the
+ *             end of the vector, so that the memory behind the last row must be readable. */
+typedef struct {
+    int64_t m, n, k;
+    const void *a;
+    ptrdiff_t a_row, a_step;
+    const void *b;
+    ptrdiff_t b_step; /* 0: packed */
+    void *c;
+    ptrdiff_t c_row;
+    int accumulate;
+    int padded;                   /* rows of C, saved and bias may be touched up to the end of a vector */
+    const fbp_epilogue *epilogue; /* NULL: plain store */
+} fbp_block;
+
+/* Position of a block of random numbers: see random.h. */
+typedef struct {
+    uint64_t seed, draw;
+    uint32_t stream;
+} fbp_draw;
+
+typedef struct {
+    double learning_rate, momentum, weight_decay;
+    int nesterov;
+} fbp_sgd;
+
+typedef struct {
+    double learning_rate, beta_1, beta_2, epsilon, weight_decay;
+    int decoupled; /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int64_t step;  /* counted from 1 */
+} fbp_adam;
+
+typedef struct {
+    double learning_rate, rho, momentum, epsilon, weight_decay;
+} fbp_rmsprop;
+
+typedef struct fbp_kernels {
+    const char *isa;
+    size_t element; /* bytes */
+    int vector;     /* elements of one vector */
+    int group;      /* columns of one column group: NR */
+    int kc, mc, nc; /* block sizes of the loops around fbp_block */
+
+    /* gemm_tile.h */
+    void (*block)(const fbp_block *block);
+    /* packs B[k, n] (element [p, j] at b[p * b_row + j * b_column], one stride is 1) into groups,
+     * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
+    void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);
+
+    /* activation.h: n elements in a row. saved is the output of the activation or its input, as
+     * kinds.def says; dx may be dy. */
+    void (*activation_forward)(int activation, double alpha, int64_t n, const void *x, void *y);
+    void (*activation_backward)(int activation, double alpha, int64_t n, const void *saved, const void *dy, void *dx);
+
+    /* softmax.h: one call handles a block of rows. y may be x, dx may be dy. */
+    void (*softmax_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+    void (*softmax_backward)(int64_t rows, int64_t columns, const void *y, ptrdiff_t y_row, const void *dy,
+                             ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row);
+
+    /* dropout.h: rows first_row .. first_row + rows of the batch; y = x * keep / (1 - rate).
+     * y may be x. The backward pass is the same call on the delta. */
+    void (*dropout)(fbp_draw draw, double rate, int64_t first_row, int64_t rows, int64_t columns, const void *x,
+                    ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+
+    /* loss.h: row_loss[i] = weight[i] * l(prediction[i], target[i]) in double, delta = scale * weight[i] *
+     * dl/dprediction. weight (stride 1) may be NULL (ones); delta may be NULL (not wanted) or prediction.
+     * Cross-entropy targets have one column (labels) or as many as the predictions (probabilities). */
+    void (*elementwise_loss)(int loss, double parameter, double scale, int64_t rows, int64_t columns,
+                             const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
+                             const void *weight, double *row_loss, void *delta, ptrdiff_t delta_row);
+    void (*cross_entropy)(int from_logits, double label_smoothing, double scale, int64_t rows, int64_t columns,
+                          const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
+                          int64_t target_columns, const void *weight, double *row_loss, void *delta,
+                          ptrdiff_t delta_row);
+
+    /* reduce.h: out[j] = sum over rows of x[i, j], rows added in ascending order */
+    void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *out);
+    /* sum of n elements in double, ascending order */
+    double (*sum)(int64_t n, const void *x);
+
+    /* optimizer.h: n parameters in a row, in place. An optional state pointer may be NULL. */
+    void (*sgd)(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer);
+    void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*rmsprop)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *momentum_buffer,
+                    void *gradient_average);
+} fbp_kernels;
+
+#endif

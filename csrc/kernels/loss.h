@@ -1,0 +1,166 @@
+/* Losses: the loss of every row, and the delta, its derivative by the predictions. A row's loss is summed in
+ * double, lane by lane and then over the lanes. NaN in a prediction makes the row's loss and that delta NaN. */
+#ifndef FBP_LOSS_H
+#define FBP_LOSS_H
+
+#include "kernels.h"
+#include "softmax.h"
+#include "spans.h"
+#include "vec_math.h"
+
+/* Probabilities are clipped to [SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY]: as far as 1 can tell. */
+#if REAL_BITS == 32
+#define SMALLEST_PROBABILITY 1e-7
+#else
+#define SMALLEST_PROBABILITY 1e-15
+#endif
+#define LARGEST_PROBABILITY (1 - SMALLEST_PROBABILITY)
+#define POISSON_OFFSET 1e-7
+
+enum { LOSS_sum, LOSS_mean }; /* reductions over the columns */
+
+/* The lanes' own sums in double, and the sum over all of them. */
+INLINE void add_lanes(double lanes[VL], vec v) {
+    for (int i = 0; i < VL; i++) lanes[i] += (double)v[i];
+}
+INLINE double sum_lanes(const double lanes[VL]) {
+    double total = 0;
+    for (int i = 0; i < VL; i++) total += lanes[i];
+    return total;
+}
+
+/* one element's loss and its derivative */
+typedef struct {
+    vec loss, slope;
+} loss_pair;
+
+/* parameter: bound of huber, level of quantile. p: prediction, y: target */
+INLINE loss_pair loss_vec(int loss, vec parameter, vec p, vec y) {
+    const vec zero = vec_set(0), one = vec_set(1);
+    vec e = p - y, size = vec_abs(e);
+    switch (loss) {
+    case FBP_half_squared_error: return (loss_pair){R(0.5) * e * e, e};
+    case FBP_mean_absolute_error: return (loss_pair){size, vec_select(size > 0, vec_copysign(one, e), e)};
+    case FBP_huber: {
+        ivec far = size > parameter;
+        return (loss_pair){vec_select(far, parameter * (size - R(0.5) * parameter), R(0.5) * e * e),
+                           vec_select(far, vec_copysign(parameter, e), e)};
+    }
+    case FBP_quantile: {
+        vec slope = vec_select(e > 0, one - parameter, -parameter);
+        return (loss_pair){slope * e, vec_select(size > 0, slope, e)};
+    }
+    case FBP_poisson: {
+        vec rate = p + R(POISSON_OFFSET);
+        return (loss_pair){p - y * vec_log(rate), one - y / rate};
+    }
+    case FBP_binary_cross_entropy: {
+        vec c = vec_clamp(p, R(SMALLEST_PROBABILITY), R(LARGEST_PROBABILITY));
+        ivec clipped = (p < R(SMALLEST_PROBABILITY)) | (p > R(LARGEST_PROBABILITY));
+        return (loss_pair){-(y * vec_log(c) + (one - y) * vec_log1p(-c)),
+                           vec_select(clipped, zero, (c - y) / (c * (one - c)))};
+    }
+    case FBP_sigmoid_binary_cross_entropy: /* p is the logit */
+        return (loss_pair){(vec_max(zero, p) - y * p) + log1p_exp_minus_abs(p), vec_sigmoid(p) - y};
+    default: return (loss_pair){e * e, 2 * e}; /* mean_squared_error */
+    }
+}
+
+INLINE void elementwise_rows(const int loss, const int reduction, double parameter, double scale, int64_t rows,
+                             int64_t columns, const real *p, ptrdiff_t p_row, const real *y, ptrdiff_t y_row,
+                             const real *weight, double *row_loss, real *delta, ptrdiff_t delta_row) {
+    const double share = reduction == LOSS_mean ? 1 / (double)columns : 1;
+    for (int64_t i = 0; i < rows; i++, p += p_row, y += y_row) {
+        const double w = weight ? (double)weight[i] : 1;
+        const vec factor = vec_set(R(scale * w * share));
+        double lanes[VL] = {0};
+        FOR_EACH_SPAN(columns) {
+            loss_pair l = loss_vec(loss, vec_set(R(parameter)), load_span(p, span), load_span(y, span));
+            add_lanes(lanes, (vec)((ivec)l.loss & lanes_of_span(span)));
+            if (delta) store_span(delta + i * delta_row, span, factor * l.slope);
+        }
+        row_loss[i] = w * share * sum_lanes(lanes);
+    }
+}
+
+static void elementwise_loss(int loss, double parameter, double scale, int64_t rows, int64_t columns,
+                             const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
+                             const void *weight, double *row_loss, void *delta, ptrdiff_t delta_row) {
+    switch (loss) {
+#define LOSS(name, reduction)                                                                                       \
+    case FBP_##name:                                                                                                \
+        elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction, prediction_row, \
+                         target, target_row, weight, row_loss, delta, delta_row);                                   \
+        break;
+#include "../kinds.def"
+    }
+}
+
+/* What a row ought to be: kept times its probabilities or the unit vector of its label, plus uniform. */
+typedef struct {
+    const real *probabilities; /* NULL: label */
+    integer label;
+    vec kept, uniform;
+} row_target;
+
+INLINE vec target_vec(const row_target *t, span_t span) {
+    if (t->probabilities) return t->kept * load_span(t->probabilities, span) + t->uniform;
+    ivec here = lane_numbers() + (integer)span.offset == vec_bits(t->label);
+    return vec_select(here, t->kept + t->uniform, t->uniform);
+}
+
+/* -sum of t log p; returns the loss */
+INLINE double probability_row(int64_t columns, const real *p, const row_target *target, vec factor, real *delta) {
+    double lanes[VL] = {0};
+    FOR_EACH_SPAN(columns) {
+        vec v = load_span(p, span), t = target_vec(target, span);
+        vec loss = t * vec_log(vec_max(vec_set(R(SMALLEST_PROBABILITY)), v));
+        add_lanes(lanes, (vec)((ivec)loss & lanes_of_span(span)));
+        vec slope = vec_select(v < R(SMALLEST_PROBABILITY), vec_set(0), -t / v);
+        if (delta) store_span(delta, span, factor * slope);
+    }
+    return -sum_lanes(lanes);
+}
+
+/* sum of t (logsumexp(z) - z) = (sum of t) log(sum of exp(z - largest)) + sum of t (largest - z); delta holds the
+ * exponentials in between, z is not needed any more then. A t of 0 counts nothing even for an infinite z. */
+INLINE double logits_row(int64_t columns, const real *z, const row_target *target, vec factor, real *delta) {
+    const vec largest = row_largest(columns, z);
+    double distance[VL] = {0};
+    vec total = {0}, mass = {0};
+    FOR_EACH_SPAN(columns) {
+        ivec lanes = lanes_of_span(span);
+        vec below = load_span(z, span) - largest, t = target_vec(target, span), e = vec_exp(below);
+        total += (vec)((ivec)e & lanes);
+        mass += (vec)((ivec)t & lanes);
+        add_lanes(distance, (vec)((ivec)(t * below) & lanes & (t != 0)));
+        if (delta) store_span(delta, span, e);
+    }
+    const vec all = vec_set(vec_sum(total)), weight = vec_set(target->probabilities ? vec_sum(mass) : 1);
+    if (delta) FOR_EACH_SPAN(columns) {
+            vec e = load_span(delta, span), t = target_vec(target, span);
+            store_span(delta, span, factor * (weight * (e / all) - t));
+        }
+    return (double)weight[0] * (double)vec_log(all)[0] - sum_lanes(distance);
+}
+
+static void cross_entropy(int from_logits, double label_smoothing, double scale, int64_t rows, int64_t columns,
+                          const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
+                          int64_t target_columns, const void *weight, double *row_loss, void *delta,
+                          ptrdiff_t delta_row) {
+    row_target t = {.kept = vec_set(R(1 - label_smoothing)), .uniform = vec_set(R(label_smoothing / (double)columns))};
+    for (int64_t i = 0; i < rows; i++) {
+        const real *p = (const real *)prediction + i * prediction_row, *y = (const real *)target + i * target_row;
+        const double w = weight ? (double)((const real *)weight)[i] : 1;
+        const vec factor = vec_set(R(scale * w));
+        real *d = delta ? (real *)delta + i * delta_row : NULL;
+        if (target_columns > 1)
+            t.probabilities = y;
+        else /* a label that is none, which the caller rules out, becomes the nearest one */
+            t.label = y[0] >= 0 ? (integer)(y[0] < R(columns) ? y[0] : R(columns - 1)) : 0;
+        row_loss[i] =
+            w * (from_logits ? logits_row(columns, p, &t, factor, d) : probability_row(columns, p, &t, factor, d));
+    }
+}
+
+#endif

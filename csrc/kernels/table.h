@@ -1,0 +1,42 @@
+/* All kernels for one instruction set and one element type, as a table. The including file defines
+ *   ISA           its name
+ *   VECTORS       vectors of a full column group
+ *   TILE_ROWS(v)  most rows of a tile that is v vectors wide
+ *   KC, MC, NC    block sizes around the tile in elements (see gemm.c) */
+#include "../isa/vec.h"
+#include "activation.h"
+#include "dropout.h"
+#include "gemm_tile.h"
+#include "kernels.h"
+#include "loss.h"
+#include "optimizer.h"
+#include "reduce.h"
+#include "softmax.h"
+
+#define TABLE_NAME JOIN(JOIN(fbp_kernels_, ISA), JOIN(_f, REAL_BITS))
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+const fbp_kernels TABLE_NAME = {
+    .isa = TEXT(ISA),
+    .element = sizeof(real),
+    .vector = VL,
+    .group = GROUP,
+    .kc = KC,
+    .mc = MC,
+    .nc = NC / GROUP * GROUP,
+    .block = block,
+    .pack = pack,
+    .activation_forward = activation_forward,
+    .activation_backward = activation_backward,
+    .softmax_forward = softmax_forward,
+    .softmax_backward = softmax_backward,
+    .dropout = dropout,
+    .elementwise_loss = elementwise_loss,
+    .cross_entropy = cross_entropy,
+    .column_sum = column_sum,
+    .sum = sum,
+    .sgd = sgd,
+    .adam = adam,
+    .rmsprop = rmsprop,
+};

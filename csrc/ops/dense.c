@@ -1,0 +1,88 @@
+/* Dense layer: Y = g(X W + b) with W as (in, out), dW = X^T dY, db = sum of dY's rows, dX = (dY W^T) * g'. */
+#include "../gemm.h"
+#include "ops.h"
+
+/* rows end with whole vectors: columns <= stride holds for every tensor, so their padding is inside the row */
+static int padded(const fbp_tensor *t, const fbp_batch *batch) { return t->stride % batch->kernels->vector == 0; }
+
+void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *x = &op->operand[0], *w = &op->operand[1], *bias = &op->operand[2], *y = &op->operand[3];
+    fbp_epilogue epilogue = {
+        .kind = FBP_BIAS_ACTIVATION,
+        .activation = (int)op->attribute[0],
+        .alpha = op->attribute[1],
+        .bias = at(bias, batch, 0),
+    };
+    fbp_gemm gemm = {
+        .kernels = batch->kernels,
+        .m = batch->rows,
+        .n = w->columns,
+        .k = w->rows,
+        .a = at(x, batch, 0),
+        .a_row = x->stride,
+        .a_step = 1,
+        .b = at(w, batch, 0),
+        .b_row = w->stride,
+        .b_column = 1,
+        .b_padded = 1,
+        .c = at(y, batch, 0),
+        .c_row = y->stride,
+        .c_padded = padded(y, batch),
+        .epilogue = &epilogue,
+    };
+    fbp_gemm_share(&gemm, member);
+}
+
+void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *x = &op->operand[0], *dy = &op->operand[1], *dw = &op->operand[2], *db = &op->operand[3];
+    fbp_gemm gemm = {
+        .kernels = batch->kernels,
+        .m = x->columns,
+        .n = dy->columns,
+        .k = batch->rows,
+        .a = at(x, batch, 0),
+        .a_row = 1,
+        .a_step = x->stride,
+        .b = at(dy, batch, 0),
+        .b_row = dy->stride,
+        .b_column = 1,
+        .b_padded = 1,
+        .c = at(dw, batch, 0),
+        .c_row = dw->stride,
+    };
+    fbp_gemm_share(&gemm, member);
+    if (!present(db)) return;
+    fbp_range share = fbp_share(dy->columns, batch->kernels->vector, member->size, member->index);
+    int64_t skip = share.begin * (int64_t)batch->kernels->element;
+    if (share.end > share.begin)
+        batch->kernels->column_sum(batch->rows, share.end - share.begin, (char *)at(dy, batch, 0) + skip, dy->stride,
+                                   (char *)at(db, batch, 0) + skip);
+}
+
+void fbp_op_dense_backward_input(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *dy = &op->operand[0], *w = &op->operand[1], *saved = &op->operand[2], *dx = &op->operand[3];
+    fbp_epilogue epilogue = {
+        .kind = FBP_DERIVATIVE,
+        .activation = (int)op->attribute[0],
+        .alpha = op->attribute[1],
+        .saved = at(saved, batch, 0),
+        .saved_row = saved->stride,
+    };
+    fbp_gemm gemm = {
+        .kernels = batch->kernels,
+        .m = batch->rows,
+        .n = w->rows,
+        .k = w->columns,
+        .a = at(dy, batch, 0),
+        .a_row = dy->stride,
+        .a_step = 1,
+        .b = at(w, batch, 0),
+        .b_row = 1,
+        .b_column = w->stride,
+        .c = at(dx, batch, 0),
+        .c_row = dx->stride,
+        .c_padded = padded(dx, batch) && (!present(saved) || padded(saved, batch)),
+        .epilogue = present(saved) ? &epilogue : NULL,
+    };
+    fbp_gemm_share(&gemm, member);
+}

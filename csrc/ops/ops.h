@@ -1,0 +1,38 @@
+/* What an operation gets to see: the batch it works on and its place in the team. */
+#ifndef FBP_OPS_H
+#define FBP_OPS_H
+
+#include "../fastbp.h"
+#include "../team.h"
+
+typedef struct {
+    const fbp_kernels *kernels;
+    char *arena[FBP_ARENAS];
+    const int64_t *order; /* NULL: sample = position */
+    int64_t position;     /* of the first row of this batch */
+    int64_t first_row;    /* its number within the batch, for random numbers */
+    int64_t rows;
+    int training;
+    uint64_t seed, draw; /* random numbers of this forward pass */
+    int64_t step;        /* of the optimizer, from 1 */
+    double learning_rate;
+    double weight_sum; /* sample weights of the batch */
+    double *row_loss;  /* weight times loss of each row */
+} fbp_batch;
+
+typedef void fbp_op_function(const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
+
+#define OP(name, operands, attributes) fbp_op_function fbp_op_##name;
+#include "../ops.def"
+
+static inline int present(const fbp_tensor *t) { return t->arena >= 0; }
+static inline int64_t rows_of(const fbp_tensor *t, const fbp_batch *batch) {
+    return t->per_row ? batch->rows : t->rows;
+}
+/* address of row `row`; NULL for an absent operand */
+static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row) {
+    if (!present(t)) return NULL;
+    return batch->arena[t->arena] + (t->offset + row * t->stride) * (int64_t)batch->kernels->element;
+}
+
+#endif

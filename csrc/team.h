@@ -1,0 +1,34 @@
+/* The team of threads: one OpenMP region per call, our own barrier inside it, our own rules for its size. */
+#ifndef FBP_TEAM_H
+#define FBP_TEAM_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_int round;
+} fbp_barrier;
+
+typedef struct {
+    int index, size;
+    fbp_barrier *barrier;
+    char *scratch; /* this member's own */
+} fbp_member;
+
+/* Threads for a pass of that many floating-point operations: 1 <= size <= the limit. */
+int fbp_team_size(double flops);
+/* Calls work(context, member) on each member; the floating-point environment is set (subnormals are zero)
+ * and restored on every one. scratch: `bytes` for each member, or NULL. */
+void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),
+                  void *context);
+void fbp_team_wait(const fbp_member *member);
+
+/* Part `index` of `parts` of 0 .. total, cut at multiples of `unit`. */
+typedef struct {
+    int64_t begin, end;
+} fbp_range;
+fbp_range fbp_share(int64_t total, int64_t unit, int parts, int index);
+
+#endif

@@ -1,0 +1,46 @@
+"""fastbp: feed-forward neural networks trained by backpropagation on CPU cores.
+
+>>> import fastbp as bp
+>>> X, y = bp.datasets.load_digits()
+>>> model = bp.Sequential(
+...     [bp.layers.Dense(64, activation="relu"), bp.layers.Dense(10, activation="softmax")],
+...     loss="cross_entropy", optimizer="adam", metrics=["accuracy"], seed=0)
+>>> history = model.fit(X / 16, y, epochs=10, batch_size=32)
+>>> history.history["accuracy"][-1] > 0.95
+True
+"""
+
+from fastbp import (
+    callbacks,
+    datasets,
+    initializers,
+    kernels,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+)
+from fastbp._version import __version__
+from fastbp.config import show_config
+from fastbp.model import Sequential, load
+from fastbp.threads import get_num_threads, set_num_threads, threads
+from fastbp.training import History
+
+__all__ = [
+    "History",
+    "Sequential",
+    "__version__",
+    "callbacks",
+    "datasets",
+    "get_num_threads",
+    "initializers",
+    "kernels",
+    "layers",
+    "load",
+    "losses",
+    "metrics",
+    "optimizers",
+    "set_num_threads",
+    "show_config",
+    "threads",
+]

@@ -1,0 +1,1 @@
+"""Plans, and the two interpreters that run them."""

@@ -1,0 +1,110 @@
+# What the extension sees of the C core, declared once.
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "fastbp.h":
+    enum:
+        FBP_OK
+        FBP_NO_MEMORY
+        FBP_BAD_PLAN
+        FBP_OPERANDS
+        FBP_ATTRIBUTES
+        FBP_ARENAS
+        FBP_INPUTS
+
+    ctypedef enum fbp_epilogue_kind "int":
+        FBP_STORE
+        FBP_BIAS_ACTIVATION
+        FBP_DERIVATIVE
+
+    ctypedef struct fbp_epilogue:
+        fbp_epilogue_kind kind
+        int activation
+        double alpha
+        const void *bias
+        const void *saved
+        ptrdiff_t saved_row
+
+    ctypedef struct fbp_kernels:
+        const char *isa
+        size_t element
+        int vector
+        int group
+        int kc
+        int mc
+        int nc
+        void (*activation_forward)(int, double, int64_t, const void *, void *) noexcept nogil
+        void (*activation_backward)(int, double, int64_t, const void *, const void *, void *) noexcept nogil
+        void (*softmax_forward)(int64_t, int64_t, const void *, ptrdiff_t, void *, ptrdiff_t) noexcept nogil
+        void (*softmax_backward)(
+            int64_t, int64_t, const void *, ptrdiff_t, const void *, ptrdiff_t, void *, ptrdiff_t
+        ) noexcept nogil
+        void (*cross_entropy)(
+            int, double, double, int64_t, int64_t, const void *, ptrdiff_t, const void *, ptrdiff_t, int64_t,
+            const void *, double *, void *, ptrdiff_t
+        ) noexcept nogil
+        void (*column_sum)(int64_t, int64_t, const void *, ptrdiff_t, void *) noexcept nogil
+
+    const char *const *fbp_isas()
+    const fbp_kernels *fbp_find_kernels(const char *isa, size_t element)
+
+    int fbp_has_openmp()
+    void fbp_set_threads(int limit)
+    int fbp_get_threads()
+    void fbp_set_grain(double flops)
+    double fbp_get_grain()
+
+    ctypedef struct fbp_tensor:
+        int arena
+        int per_row
+        int64_t offset
+        int64_t rows
+        int64_t columns
+        int64_t stride
+
+    ctypedef struct fbp_op:
+        int kind
+        int phase
+        fbp_tensor operand[5]
+        double attribute[5]
+        double flops
+
+    ctypedef struct fbp_op_schema:
+        const char *name
+        const char *operands
+        const char *attributes
+
+    const fbp_op_schema *fbp_schema(int kind)
+    const char *fbp_activation_name(int kind)
+    const char *fbp_loss_name(int kind)
+
+    ctypedef struct fbp_program:
+        pass
+
+    int fbp_program_create(
+        const fbp_kernels *kernels, const fbp_op *ops, int count, int64_t batch, const int64_t *size,
+        void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
+        fbp_program **program, int *bad, const char **why
+    )
+    void fbp_program_destroy(fbp_program *program)
+
+    ctypedef struct fbp_request:
+        unsigned phases
+        int training
+        int64_t first
+        int64_t count
+        void *data[10]
+        const int64_t *order
+        const double *learning_rates
+
+    ctypedef struct fbp_result:
+        double loss_sum
+        double weight_sum
+
+    int fbp_program_run(fbp_program *program, const fbp_request *request, fbp_result *result) nogil
+
+    int fbp_matmul(
+        const fbp_kernels *kernels, int64_t m, int64_t n, int64_t k, const void *a, ptrdiff_t a_row,
+        ptrdiff_t a_step, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *c, ptrdiff_t c_row,
+        const fbp_epilogue *epilogue
+    ) nogil

@@ -1,0 +1,423 @@
+# cython: language_level=3, binding=False
+"""The native interpreter: plans turned into C structs and run by the C core, the GIL released."""
+
+import os
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from fastbp.engine.plan import ARENAS, PHASES
+
+# ---- machine -------------------------------------------------------------------------------------
+
+
+def isas():
+    """Names of the compiled instruction sets that this machine runs, best first."""
+    cdef const char *const *names = fbp_isas()
+    found = []
+    while names[len(found)] != NULL:
+        found.append(names[len(found)].decode())
+    return tuple(found)
+
+
+def _choose_isa():
+    available = isas()
+    wanted = os.environ.get("FASTBP_ISA", "")
+    if not wanted and available:
+        return available[0]
+    if wanted not in available:
+        raise ValueError(
+            f"FASTBP_ISA={wanted!r} is not available: this build on this machine can run "
+            f"{', '.join(available) or 'nothing (x86-64-v2 is the least)'}"
+        )
+    return wanted
+
+
+ISA = _choose_isa()
+"""Name of the instruction set in use."""
+
+HAS_OPENMP = bool(fbp_has_openmp())
+
+
+def set_num_threads(int limit):
+    fbp_set_threads(limit)
+
+
+def get_num_threads():
+    return fbp_get_threads()
+
+
+def set_grain(double flops):
+    """Floating-point operations per pass that make one more thread worthwhile; negative: the default."""
+    fbp_set_grain(flops)
+
+
+def get_grain():
+    return fbp_get_grain()
+
+
+cdef const fbp_kernels *find_kernels(size_t element):
+    isa = ISA.encode()
+    return fbp_find_kernels(isa, element)
+
+
+def tile_shape(dtype):
+    """Sizes whose neighbourhood is worth testing: vector, group, kc, mc and nc of a dtype."""
+    cdef const fbp_kernels *k = find_kernels(_element(dtype))
+    return {"vector": k.vector, "group": k.group, "kc": k.kc, "mc": k.mc, "nc": k.nc}
+
+
+# ---- buffers -------------------------------------------------------------------------------------
+
+cdef size_t _element(dtype) except 0:
+    if dtype == "float32":
+        return 4
+    if dtype == "float64":
+        return 8
+    raise TypeError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+
+
+cdef class Buffer:
+    """A C-contiguous array held for as long as this object lives."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, array, str name, str code, bint writable=False):
+        cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0)
+        PyObject_GetBuffer(array, &self.view, flags)
+        self.held = True
+        got = (self.view.format).decode() if self.view.format != NULL else "B"
+        if code == "q" and got == "l" and self.view.itemsize == 8:
+            got = "q"
+        if got != code:
+            raise TypeError(f"{name}: expected elements of type {code!r}, got {got!r}")
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    cdef int64_t size(self) noexcept nogil:
+        return self.view.len // self.view.itemsize
+
+
+CODES = {"float32": "f", "float64": "d"}
+
+# ---- plans ---------------------------------------------------------------------------------------
+
+
+def schema():
+    """{operation: (operands, attributes)} as the C core knows them; optional operands end in "?"."""
+    found = {}
+    cdef int kind = 0
+    while fbp_schema(kind) != NULL:
+        s = fbp_schema(kind)
+        found[s.name.decode()] = (tuple(s.operands.decode().split()), tuple(s.attributes.decode().split()))
+        kind += 1
+    return found
+
+
+def activation_names():
+    cdef int n = 0
+    found = []
+    while fbp_activation_name(n) != NULL:
+        found.append(fbp_activation_name(n).decode())
+        n += 1
+    return tuple(found)
+
+
+def loss_names():
+    cdef int n = 0
+    found = []
+    while fbp_loss_name(n) != NULL:
+        found.append(fbp_loss_name(n).decode())
+        n += 1
+    return tuple(found)
+
+
+_SCHEMA = schema()
+_OP_KINDS = {name: number for number, name in enumerate(_SCHEMA)}
+_ACTIVATIONS = {name: number for number, name in enumerate(activation_names())}
+_LOSSES = {name: number for number, name in enumerate(loss_names())}
+
+
+def _attribute(name, value):
+    if name == "activation":
+        return _ACTIVATIONS[value]
+    if name == "loss":
+        return _LOSSES[value]
+    return float(value)
+
+
+cdef int fill_op(fbp_op *out, op) except -1:
+    """Turn an Op into its struct; a missing or a spare name is a KeyError or ValueError."""
+    operands, attributes = _SCHEMA[op.kind]
+    operand_names = [name.rstrip("?") for name in operands]
+    if set(op.operands) != set(operand_names) or set(op.attributes) != set(attributes):
+        raise ValueError(
+            f"operation {op.kind!r} takes operands {operand_names} and attributes {list(attributes)}, "
+            f"got {list(op.operands)} and {list(op.attributes)}"
+        )
+    memset(out, 0, sizeof(fbp_op))
+    out.kind = _OP_KINDS[op.kind]
+    out.phase = PHASES.index(op.phase)
+    out.flops = op.flops
+    cdef int i
+    for i in range(FBP_OPERANDS):
+        out.operand[i].arena = -1
+    for i, name in enumerate(operand_names):
+        tensor = op.operands[name]
+        if tensor is None:
+            continue
+        out.operand[i].arena = ARENAS.index(tensor.arena)
+        out.operand[i].per_row = tensor.per_row
+        out.operand[i].offset = tensor.offset
+        out.operand[i].rows = tensor.rows
+        out.operand[i].columns = tensor.columns
+        out.operand[i].stride = tensor.stride
+    for i, name in enumerate(attributes):
+        out.attribute[i] = _attribute(name, op.attributes[name])
+    return 0
+
+
+# {the caller's matrix: whose width it has}; sample weights are a vector
+_WIDTHS = {
+    "inputs": "inputs", "targets": "targets", "outputs": "outputs", "output_gradients": "outputs",
+    "input_gradients": "inputs",
+}
+
+
+def _width(plan, arena):
+    return plan.columns[_WIDTHS[arena]] if arena in _WIDTHS else 1
+
+
+def _check_widths(plan):
+    """The C core does not know the caller's matrices: their widths are checked here."""
+    if plan.batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {plan.batch_size}")
+    for number, op in enumerate(plan.ops):
+        for name, tensor in op.operands.items():
+            if tensor is None or tensor.arena not in ARENAS[4:]:
+                continue
+            if not tensor.columns == tensor.stride == _width(plan, tensor.arena):
+                raise ValueError(
+                    f"operation {number} ({op.kind} of layer {op.layer!r}): {name} has {tensor.columns} "
+                    f"columns, stride {tensor.stride}; the caller's matrix has "
+                    f"{_width(plan, tensor.arena)} columns"
+                )
+
+
+cdef int64_t _first_outside(const int64_t *order, int64_t first, int64_t end, int64_t rows) noexcept nogil:
+    """Position of the first sample number that is no row of the samples, -1 without one."""
+    cdef int64_t i
+    for i in range(first, end):
+        if order[i] < 0 or order[i] >= rows:
+            return i
+    return -1
+
+
+cdef class Program:
+    """A plan that the C core has checked and can run; see :class:`fastbp.engine.backend.Program`."""
+    cdef fbp_program *program
+    cdef readonly object plan, parameters, gradients, state, counters
+    cdef Buffer parameter_buffer, gradient_buffer, state_buffer, counter_buffer
+    cdef str code
+    cdef bint running
+
+    def __cinit__(self, plan, parameters, gradients, state, counters):
+        cdef const fbp_kernels *kernels = find_kernels(_element(plan.dtype))
+        self.plan, self.parameters, self.gradients = plan, parameters, gradients
+        self.state, self.counters = state, counters
+        self.code = CODES[plan.dtype]
+        self.parameter_buffer = Buffer(parameters, "parameters", self.code, True)
+        self.gradient_buffer = Buffer(gradients, "gradients", self.code, True)
+        self.state_buffer = Buffer(state, "state", self.code, True)
+        self.counter_buffer = Buffer(counters, "counters", "q", True)
+        cdef int64_t size[4]
+        size[0] = self.parameter_buffer.size()
+        size[1] = self.gradient_buffer.size()
+        size[2] = self.state_buffer.size()
+        size[3] = plan.sizes["workspace"]
+        if self.counter_buffer.size() != 2:
+            raise ValueError("counters: expected 2 elements")
+        cdef int count = len(plan.ops), bad = 0, status, i
+        cdef const char *why = NULL
+        cdef fbp_op *ops = <fbp_op *>calloc(count + 1, sizeof(fbp_op))
+        if ops == NULL:
+            raise MemoryError
+        try:
+            for i in range(count):
+                fill_op(&ops[i], plan.ops[i])
+            _check_widths(plan)
+            status = fbp_program_create(
+                kernels, ops, count, plan.batch_size, size, self.parameter_buffer.view.buf,
+                self.gradient_buffer.view.buf, self.state_buffer.view.buf,
+                <int64_t *>self.counter_buffer.view.buf, plan.seed, &self.program, &bad, &why,
+            )
+        finally:
+            free(ops)
+        if status == FBP_NO_MEMORY:
+            raise MemoryError(f"no memory for a workspace of {size[3]} elements")
+        if status == FBP_BAD_PLAN:
+            op = plan.ops[bad]
+            raise ValueError(f"operation {bad} ({op.kind} of layer {op.layer!r}): {why.decode()}")
+
+    def __dealloc__(self):
+        fbp_program_destroy(self.program)
+
+    def run(
+        self, phases, int64_t first, int64_t count, *, inputs=None, targets=None, outputs=None,
+        output_gradients=None, input_gradients=None, sample_weights=None, order=None, learning_rates=None,
+        bint training=False,
+    ):
+        cdef fbp_request request
+        cdef fbp_result result
+        cdef int status, arena
+        cdef Buffer held
+        memset(&request, 0, sizeof(request))
+        for phase in phases:
+            request.phases |= 1u << <int>PHASES.index(phase)
+        request.training = training
+        request.first, request.count = first, count
+        if first < 0 or count < 0 or count > (<int64_t>1 << 62) - first:
+            raise ValueError(f"first, count: expected numbers from 0 on, got {first}, {count}")
+        cdef int64_t end = first + count, samples = (<int64_t>1 << 62), place
+        cdef list keep = []
+        if order is not None:
+            held = Buffer(order, "order", "q")
+            if held.size() < end:
+                raise ValueError(f"order: expected at least {end} elements, got {held.size()}")
+            request.order = <const int64_t *>held.view.buf
+            keep.append(held)
+        if learning_rates is not None:
+            held = Buffer(learning_rates, "learning_rates", "d")
+            if held.size() * <int64_t>self.plan.batch_size < count:
+                raise ValueError(f"learning_rates: expected one for each batch, got {held.size()}")
+            request.learning_rates = <const double *>held.view.buf
+            keep.append(held)
+        elif "update" in phases:
+            raise ValueError("learning_rates: needed by the phase 'update'")
+        for arena, array in (
+            (4, inputs), (5, targets), (6, outputs), (7, output_gradients), (8, input_gradients),
+            (9, sample_weights),
+        ):
+            if array is None:
+                continue
+            name = ARENAS[arena]
+            width = _width(self.plan, name)
+            held = Buffer(array, name, self.code, arena == 6 or arena == 8)
+            rows = held.size() // max(width, 1)
+            if arena in (4, 5, 9) and order is not None:  # samples picked by `order` lie anywhere
+                samples = min(samples, rows)
+            elif rows < end:
+                got = held.size()
+                raise ValueError(f"{name}: expected {end} rows of {width} columns, got {got} elements")
+            request.data[arena] = held.view.buf
+            keep.append(held)
+        if order is not None:
+            with nogil:
+                place = _first_outside(request.order, first, end, samples)
+            if place >= 0:
+                raise ValueError(f"order: expected numbers of {samples} samples, got {request.order[place]}")
+        if self.running:
+            raise RuntimeError("this model is running in another thread: use it in one at a time")
+        self.running = True
+        try:
+            with nogil:
+                status = fbp_program_run(self.program, &request, &result)
+        finally:
+            self.running = False
+        if status != FBP_OK:
+            raise MemoryError("no memory for the team's scratch")
+        return result.loss_sum, result.weight_sum
+
+
+# ---- eager kernels -------------------------------------------------------------------------------
+# Arrays are C-contiguous and of one dtype here; fastbp/kernels.py sees to that and to the shapes.
+
+cdef Buffer _real(array, str name, bint writable=False):
+    return Buffer(array, name, CODES[array.dtype.name], writable)
+
+
+def matmul(a, b, c, bint transpose_a=False, bint transpose_b=False, bias=None, activation="linear",
+           double alpha=0.0):
+    """c[:] = activation(op(a) @ op(b) + bias)."""
+    cdef Buffer ab = _real(a, "a"), bb = _real(b, "b"), cb = _real(c, "c", True), bias_buffer
+    cdef const fbp_kernels *kernels = find_kernels(ab.view.itemsize)
+    cdef int64_t m = c.shape[0], n = c.shape[1], k = a.shape[0] if transpose_a else a.shape[1]
+    cdef fbp_epilogue epilogue
+    memset(&epilogue, 0, sizeof(epilogue))
+    epilogue.kind = FBP_BIAS_ACTIVATION
+    epilogue.activation = _ACTIVATIONS[activation]
+    epilogue.alpha = alpha
+    if bias is not None:
+        bias_buffer = _real(bias, "bias")
+        epilogue.bias = bias_buffer.view.buf
+    cdef ptrdiff_t a_row = 1 if transpose_a else k, a_step = m if transpose_a else 1
+    cdef ptrdiff_t b_row = 1 if transpose_b else n, b_column = k if transpose_b else 1
+    cdef int status
+    with nogil:
+        status = fbp_matmul(
+            kernels, m, n, k, ab.view.buf, a_row, a_step, bb.view.buf, b_row, b_column,
+            cb.view.buf, n, &epilogue
+        )
+    if status != FBP_OK:
+        raise MemoryError("no memory for packing")
+
+
+def activation_forward(x, y, activation, double alpha):
+    cdef Buffer xb = _real(x, "x"), yb = _real(y, "y", True)
+    cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
+    cdef int kind = _ACTIVATIONS[activation]
+    with nogil:
+        kernels.activation_forward(kind, alpha, xb.size(), xb.view.buf, yb.view.buf)
+
+
+def activation_backward(saved, dy, dx, activation, double alpha):
+    cdef Buffer sb = _real(saved, "saved"), dyb = _real(dy, "dy"), dxb = _real(dx, "dx", True)
+    cdef const fbp_kernels *kernels = find_kernels(sb.view.itemsize)
+    cdef int kind = _ACTIVATIONS[activation]
+    with nogil:
+        kernels.activation_backward(kind, alpha, sb.size(), sb.view.buf, dyb.view.buf, dxb.view.buf)
+
+
+def softmax_forward(x, y):
+    cdef Buffer xb = _real(x, "x"), yb = _real(y, "y", True)
+    cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
+    cdef int64_t rows = x.shape[0], columns = x.shape[1]
+    with nogil:
+        kernels.softmax_forward(rows, columns, xb.view.buf, columns, yb.view.buf, columns)
+
+
+def softmax_backward(y, dy, dx):
+    cdef Buffer yb = _real(y, "y"), dyb = _real(dy, "dy"), dxb = _real(dx, "dx", True)
+    cdef const fbp_kernels *kernels = find_kernels(yb.view.itemsize)
+    cdef int64_t rows = y.shape[0], columns = y.shape[1]
+    with nogil:
+        kernels.softmax_backward(
+            rows, columns, yb.view.buf, columns, dyb.view.buf, columns, dxb.view.buf, columns
+        )
+
+
+def softmax_cross_entropy(logits, target, row_loss, delta, double label_smoothing, double scale):
+    """row_loss (float64) and delta = scale * d row_loss / d logits of each row."""
+    cdef Buffer zb = _real(logits, "logits"), tb = _real(target, "target"), db = _real(delta, "delta", True)
+    cdef Buffer lb = Buffer(row_loss, "row_loss", "d", True)
+    cdef const fbp_kernels *kernels = find_kernels(zb.view.itemsize)
+    cdef int64_t rows = logits.shape[0], columns = logits.shape[1], target_columns = target.shape[1]
+    with nogil:
+        kernels.cross_entropy(
+            1, label_smoothing, scale, rows, columns, zb.view.buf, columns, tb.view.buf, target_columns,
+            target_columns, NULL, <double *>lb.view.buf, db.view.buf, columns
+        )
+
+
+def column_sum(x, out):
+    cdef Buffer xb = _real(x, "x"), ob = _real(out, "out", True)
+    cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
+    cdef int64_t rows = x.shape[0], columns = x.shape[1]
+    with nogil:
+        kernels.column_sum(rows, columns, xb.view.buf, columns, ob.view.buf)

@@ -1,0 +1,134 @@
+"""The narrow interface of the two interpreters, and the choice between them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engine.plan import Plan
+
+Array = NDArray[np.floating]
+
+
+class Program(Protocol):
+    """A plan that is ready to run.
+
+    The flat arrays belong to the caller and live on when the plan is compiled anew (for a larger
+    batch, say); the program owns its workspace.
+    """
+
+    plan: Plan
+    parameters: Array
+    gradients: Array
+    state: Array
+    counters: NDArray[np.int64]
+    """[step, draw]: optimizer steps done so far, and training forward passes done so far (the
+    position in the random numbers). Shared with the caller like the flat arrays."""
+
+    def run(
+        self,
+        phases: Sequence[str],
+        first: int,
+        count: int,
+        *,
+        inputs: Array | None = None,
+        targets: Array | None = None,
+        outputs: Array | None = None,
+        output_gradients: Array | None = None,
+        input_gradients: Array | None = None,
+        sample_weights: Array | None = None,
+        order: NDArray[np.int64] | None = None,
+        learning_rates: NDArray[np.float64] | None = None,
+        training: bool = False,
+    ) -> tuple[float, float]:
+        """Run the operations of some phases over positions first .. first + count, batch by batch.
+
+        Parameters
+        ----------
+        phases : sequence of str
+            Names from :data:`fastbp.engine.plan.PHASES`.
+        first, count : int
+            Positions to run through; the last batch may be smaller than ``plan.batch_size``.
+        inputs, targets, outputs, output_gradients, input_gradients : C-contiguous matrices
+            In the plan's dtype, as many columns as ``plan.columns`` says. ``inputs``, ``targets`` and
+            ``sample_weights`` are read at row ``order[position]``, the others are read or written at
+            row ``position``.
+        sample_weights : vector, optional
+            Without it every sample weighs 1.
+        order : vector of int64, optional
+            Without it sample = position.
+        learning_rates : vector of float64
+            One for each batch of this call; needed by the phase "update".
+        training : bool
+            Whether dropout drops. A forward phase in training advances ``counters[1]`` first, once
+            per batch; an update advances ``counters[0]`` first.
+
+        Returns
+        -------
+        loss_sum, weight_sum : float
+            Sums over the samples of weight times loss, and of weight; zeros without the phase "loss".
+        """
+        ...
+
+
+def _import_native() -> ModuleType | None:
+    try:
+        return importlib.import_module("fastbp.engine._native")
+    except ModuleNotFoundError as error:
+        if error.name == "fastbp.engine._native":
+            return None
+        raise
+
+
+def _choose() -> tuple[str, ModuleType | None]:
+    wanted = os.environ.get("FASTBP_BACKEND", "")
+    if wanted not in ("", "native", "reference"):
+        raise ValueError(f"FASTBP_BACKEND must be 'native' or 'reference', not {wanted!r}")
+    if wanted == "reference":
+        return "reference", None
+    native = _import_native()
+    if native is not None:
+        return "native", native
+    if wanted == "native":
+        raise ImportError("FASTBP_BACKEND=native, but this installation of fastbp has no compiled extension")
+    warnings.warn(
+        "fastbp has no compiled extension here and runs on its NumPy reference: the same results, only "
+        "slower. Set FASTBP_BACKEND=reference to choose this silently.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "reference", None
+
+
+NAME, _NATIVE = _choose()
+"""Name of the interpreter in use: "native" or "reference"."""
+
+
+def native() -> ModuleType | None:
+    """Return the compiled extension when it is the interpreter in use."""
+    return _NATIVE
+
+
+def compile(  # noqa: A001 - the field's own word
+    plan: Plan, parameters: Array, gradients: Array, state: Array, counters: NDArray[np.int64]
+) -> Program:
+    """Make a program of a plan, on the interpreter in use."""
+    if _NATIVE is not None:
+        program: Program = _NATIVE.Program(plan, parameters, gradients, state, counters)
+        return program
+    from fastbp.engine import reference
+
+    return reference.Program(plan, parameters, gradients, state, counters)
+
+
+def set_num_threads(limit: int) -> None:
+    """Tell the interpreter its limit; the reference leaves threads to NumPy."""
+    if _NATIVE is not None:
+        _NATIVE.set_num_threads(limit)

@@ -1,0 +1,142 @@
+"""What layers write themselves into: values, operations on them, and the way back.
+
+A layer's ``plan(graph, x)`` emits the operations that turn x into y and, right next to them, registers a
+function that emits the operations turning the delta of y into the delta of x. Nothing has a place in memory
+yet: the planner fuses operations, orders them and lays out memory afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastbp.engine.plan import PHASES
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A matrix that has no place in memory yet. Two values are equal only if they are the same object.
+
+    Attributes
+    ----------
+    arena : str
+        One of :data:`fastbp.engine.plan.ARENAS`.
+    columns : int
+    rows : int or None
+        None: one row per sample of the batch.
+    transient : bool
+        True for deltas: after the last operation that mentions it, its place may serve another one.
+    contiguous : bool
+        True when rows follow each other without padding.
+    gradient : Value or None
+        The derivative of the loss with respect to a parameter.
+    """
+
+    arena: str
+    columns: int
+    rows: int | None = None
+    transient: bool = False
+    contiguous: bool = False
+    gradient: Value | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """An operation on values; see :class:`fastbp.engine.plan.Op`."""
+
+    kind: str
+    phase: str
+    layer: str
+    operands: dict[str, Value | None]
+    attributes: dict[str, float | int | bool | str]
+
+
+@dataclass(slots=True)
+class Declaration:
+    """A parameter as a layer asked for it."""
+
+    name: str
+    value: Value
+    initializer: Callable[..., Any]
+    decay: bool
+
+
+@dataclass(slots=True)
+class Graph:
+    """The network while it is being planned.
+
+    Attributes
+    ----------
+    phase, layer : str
+        Stamped on the operations that are emitted; the planner sets them.
+    nodes : list of Node
+    declarations : list of Declaration
+    streams : int
+        Independent streams of random numbers handed out so far.
+    """
+
+    phase: str = PHASES[0]
+    layer: str = ""
+    nodes: list[Node] = field(default_factory=list)
+    declarations: list[Declaration] = field(default_factory=list)
+    streams: int = 0
+    _tape: list[tuple[str, Callable[[Value], Value]]] = field(default_factory=list)
+
+    def tensor(self, columns: int) -> Value:
+        """Return a new activation, shape (batch, columns), that lives until the backward pass is over."""
+        return Value("workspace", columns)
+
+    def delta(self, columns: int) -> Value:
+        """Return a new delta, shape (batch, columns): the derivative of the loss by an activation."""
+        return Value("workspace", columns, transient=True)
+
+    def parameter(
+        self, name: str, rows: int, columns: int, initializer: Callable[..., Any], *, decay: bool = True
+    ) -> Value:
+        """Declare a parameter of shape (rows, columns) in memory; its gradient is ``.gradient``.
+
+        Parameters
+        ----------
+        name : str
+            Such as "weight"; the plan calls it "dense.weight".
+        initializer : callable
+            See :mod:`fastbp.initializers`.
+        decay : bool
+            False for biases and the like, which lie behind all weights.
+        """
+        value = Value("parameters", columns, rows, gradient=Value("gradients", columns, rows))
+        self.declarations.append(Declaration(f"{self.layer}.{name}", value, initializer, decay))
+        return value
+
+    def stream(self) -> int:
+        """Return the number of a stream of random numbers that no one else in the network uses."""
+        self.streams += 1
+        return self.streams - 1
+
+    def emit(self, kind: str, **arguments: Value | float | int | bool | str | None) -> None:
+        """Append an operation; values and None are its operands, the rest are its attributes.
+
+        An operation must come after the ones that write what it reads.
+        """
+        operands = {name: a for name, a in arguments.items() if a is None or isinstance(a, Value)}
+        attributes = {name: a for name, a in arguments.items() if a is not None and not isinstance(a, Value)}
+        self.nodes.append(Node(kind, self.phase, self.layer, operands, attributes))
+
+    def backward(self, step: Callable[[Value], Value]) -> None:
+        """Register how to go back through what was just emitted.
+
+        Parameters
+        ----------
+        step : callable
+            Takes the delta of y, emits operations that fill gradients and the delta of x, and returns the
+            latter. A delta may be left behind: its memory is reused when nothing mentions it any more.
+        """
+        self._tape.append((self.layer, step))
+
+    def run_backward(self, delta: Value) -> Value:
+        """Emit the way back, last layer first, and return the delta of the inputs."""
+        while self._tape:
+            self.layer, step = self._tape.pop()
+            delta = step(delta)
+        return delta

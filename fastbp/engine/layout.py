@@ -1,0 +1,121 @@
+"""Places in memory for the values of a graph.
+
+Every matrix starts at a multiple of 16 elements, a cache line of float32. Parameters lie densely; rows of
+the workspace are padded to 16 elements, so that each of them starts at a cache line too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastbp.engine.graph import Declaration, Node, Value
+from fastbp.engine.plan import Tensor
+
+ALIGNMENT = 16
+SLACK = 64
+"""Elements behind the last matrix of an arena: kernels read past the end of a row by up to a vector."""
+
+# Operations that may write their dx over their dy.
+IN_PLACE = ("activation_backward", "softmax_backward", "dropout_backward")
+
+
+def round_up(size: int) -> int:
+    """Return the next multiple of the alignment."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, Tensor], int]:
+    """Place parameters, and their gradients alike: those that decay first, in the order of the layers.
+
+    Returns
+    -------
+    places : dict of Value to Tensor
+    size : int
+        Elements of the arena "parameters".
+    """
+    places: dict[Value, Tensor] = {}
+    offset = 0
+    for declaration in sorted(declarations, key=lambda declaration: not declaration.decay):
+        for value in (declaration.value, declaration.value.gradient):
+            if value is not None:
+                rows = value.rows or 1
+                places[value] = Tensor(value.arena, offset, rows, value.columns, value.columns)
+        offset += round_up((declaration.value.rows or 1) * declaration.value.columns)
+    return places, offset + SLACK
+
+
+def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value, Tensor], int]:
+    """Place what has one row per sample: activations side by side, then deltas, which share memory.
+
+    A delta lives from the first operation of the list that mentions it to the last one. That holds however
+    the phases are split among runs, because each run goes through the list in order.
+
+    Returns
+    -------
+    places : dict of Value to Tensor
+        The caller's matrices included.
+    size : int
+        Elements of the arena "workspace".
+    """
+    first: dict[Value, int] = {}
+    last: dict[Value, int] = {}
+    for number, node in enumerate(nodes):
+        for value in node.operands.values():
+            if value is not None and value.gradient is None and value.rows is None:
+                first.setdefault(value, number)
+                last[value] = number
+
+    offsets = {value: 0 for value in first if value.arena != "workspace"}
+    end = 0
+    for value in first:
+        if value.arena == "workspace" and not value.transient:
+            offsets[value] = end
+            end += _extent(value, batch_size)
+    deltas = {value: (first[value], last[value]) for value in first if value.transient}
+    offsets |= _place_deltas(deltas, _shared_places(nodes, deltas), end, batch_size)
+    size = max((offsets[v] + _extent(v, batch_size) for v in first if v.arena == "workspace"), default=0)
+    places = {
+        v: Tensor(v.arena, offset, batch_size, v.columns, _stride(v), per_row=True)
+        for v, offset in offsets.items()
+    }
+    return places, size + SLACK
+
+
+def _stride(value: Value) -> int:
+    return value.columns if value.contiguous else round_up(value.columns)
+
+
+def _extent(value: Value, batch_size: int) -> int:
+    return round_up(batch_size * _stride(value))
+
+
+def _shared_places(nodes: Sequence[Node], life: dict[Value, tuple[int, int]]) -> dict[Value, Value]:
+    """For each delta that is written over another one by its operation: the other one."""
+    shared: dict[Value, Value] = {}
+    for number, node in enumerate(nodes):
+        dy, dx = node.operands.get("dy"), node.operands.get("dx")
+        if node.kind in IN_PLACE and dy in life and dx in life and dy is not dx:
+            assert dy is not None and dx is not None
+            if life[dy][1] == number == life[dx][0]:
+                shared[dx] = dy
+    return shared
+
+
+def _place_deltas(
+    life: dict[Value, tuple[int, int]], shared: dict[Value, Value], base: int, batch_size: int
+) -> dict[Value, int]:
+    """Give each delta the lowest offset from `base` on where no delta lies that lives at the same time."""
+    offsets: dict[Value, int] = {}
+    for value, (first, last) in life.items():
+        if value in shared:
+            offsets[value] = offsets[shared[value]]
+            continue
+        extent, offset = _extent(value, batch_size), base
+        for other in sorted(offsets, key=offsets.__getitem__):
+            overlaps_in_time = life[other][0] <= last and first <= life[other][1]
+            if overlaps_in_time and offset < offsets[other] + _extent(other, batch_size):
+                if offset + extent <= offsets[other]:
+                    break
+                offset = offsets[other] + _extent(other, batch_size)
+        offsets[value] = offset
+    return offsets

@@ -1,0 +1,228 @@
+"""The plan: a network compiled to a flat list of operations over a few flat arrays.
+
+A plan is plain data. The planner writes it, an interpreter (native or reference) runs it, and
+``print(model.plan)`` shows it. It knows nothing of layers and nothing of how it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+# Flat arrays owned by the model and by the program.
+ARENAS = (
+    "parameters",  # weights first, then biases
+    "gradients",  # mirrors parameters
+    "state",  # optimizer slots, each mirrors parameters
+    "workspace",  # activations and deltas of one batch
+    # matrices of the caller, one row per sample; only gather and scatter touch the first four
+    "inputs",
+    "targets",
+    "outputs",
+    "output_gradients",
+    "input_gradients",
+    "sample_weights",
+)
+
+# A run executes the operations of the phases it asks for, in the order of the list.
+PHASES = (
+    "gather",  # rows of inputs -> workspace
+    "gather_targets",  # rows of targets and sample weights -> workspace
+    "forward",
+    "output",  # output activation that is fused into the loss otherwise; copy to outputs
+    "loss",  # per-row loss, and the delta at the output
+    "output_backward",  # copy from output_gradients, through the output activation
+    "backward",  # fills the gradients
+    "input_gradient",  # delta of the inputs, copied to input_gradients
+    "update",  # one optimizer step
+)
+
+# Element-wise activations, and what their derivative is computed from: csrc/kinds.def.
+ACTIVATIONS = {
+    "linear": "output",
+    "relu": "output",
+    "leaky_relu": "output",
+    "elu": "output",
+    "selu": "output",
+    "sigmoid": "output",
+    "tanh": "output",
+    "softplus": "output",
+    "gelu": "input",
+    "gelu_tanh": "input",
+    "silu": "input",
+    "mish": "input",
+}
+
+# Element-wise losses, and how the columns of one row are brought together: csrc/kinds.def.
+LOSSES = {
+    "mean_squared_error": "mean",
+    "half_squared_error": "sum",
+    "mean_absolute_error": "mean",
+    "huber": "mean",
+    "quantile": "mean",
+    "poisson": "mean",
+    "binary_cross_entropy": "mean",
+    "sigmoid_binary_cross_entropy": "mean",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A matrix in an arena.
+
+    Attributes
+    ----------
+    arena : str
+        One of :data:`ARENAS`.
+    offset : int
+        First element.
+    rows : int
+        Rows; for ``per_row`` tensors the capacity of the batch.
+    columns : int
+    stride : int
+        Elements from one row to the next.
+    per_row : bool
+        True when row i belongs to sample i of the batch, so that a smaller batch uses fewer rows.
+    """
+
+    arena: str
+    offset: int
+    rows: int
+    columns: int
+    stride: int
+    per_row: bool = False
+
+    def __str__(self) -> str:
+        rows = "batch" if self.per_row else str(self.rows)
+        return f"{self.arena}[{self.offset}]({rows}, {self.columns})"
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the operation, the same in both interpreters.
+    phase : str
+        One of :data:`PHASES`.
+    operands : dict of str to Tensor or None
+    attributes : dict of str to float, int, bool or str
+    layer : str
+        Name of the layer that asked for it, for messages and for printing.
+    flops : int
+        Floating-point operations for a full batch.
+    """
+
+    kind: str
+    phase: str
+    operands: dict[str, Tensor | None]
+    attributes: dict[str, float | int | bool | str] = field(default_factory=dict)
+    layer: str = ""
+    flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A named matrix or vector among the parameters, as a layer asked for it.
+
+    Attributes
+    ----------
+    name : str
+        Layer and parameter: "dense.weight".
+    tensor : Tensor
+    initializer : callable, optional
+        Where its values start; the layer that asked for it calls it.
+    decay : bool
+        False for biases and the like, which lie behind all weights.
+    """
+
+    name: str
+    tensor: Tensor
+    initializer: Callable[..., Any] | None = None
+    decay: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an interpreter runs.
+
+    Attributes
+    ----------
+    ops : tuple of Op
+        In order of execution, grouped by phase in the order of :data:`PHASES`.
+    dtype : str
+        "float32" or "float64".
+    batch_size : int
+        Capacity: most rows that one pass over the operations takes.
+    sizes : dict of str to int
+        Elements of the arenas parameters, gradients, state and workspace.
+    columns : dict of str to int
+        Columns of the caller's matrices: inputs, outputs, targets.
+    parameters : tuple of Parameter
+    slots : tuple of str
+        Names of the optimizer's slots; slot i is state[i * P : (i + 1) * P], P = sizes["parameters"].
+    seed : int
+        Key of the counter-based random numbers (dropout), 0 <= seed < 2**63.
+    """
+
+    ops: tuple[Op, ...]
+    dtype: str
+    batch_size: int
+    sizes: dict[str, int]
+    columns: dict[str, int]
+    parameters: tuple[Parameter, ...]
+    slots: tuple[str, ...]
+    seed: int
+
+    def __str__(self) -> str:
+        """Show the memory, then each operation with its shapes, its work and its traffic."""
+        element = 8 if self.dtype == "float64" else 4
+        count = sum(p.tensor.rows * p.tensor.columns for p in self.parameters)
+        memory = {name: element * size for name, size in self.sizes.items()}
+        shares = "  ".join(f"{name} {_bytes(size)}" for name, size in memory.items())
+        table = [("#", "phase", "operation", "layer", "operands", "function", "FLOPs", "bytes")]
+        for number, op in enumerate(self.ops):
+            operands = ", ".join(f"{name} {_shape(t)}" for name, t in op.operands.items() if t is not None)
+            elements = sum(
+                (self.batch_size if t.per_row else t.rows) * t.columns
+                for t in op.operands.values()
+                if t is not None
+            )
+            row = (str(number), op.phase, op.kind, op.layer, operands, _function(op))
+            table.append((*row, f"{op.flops:,}", _bytes(element * elements)))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        right = {0, 6, 7}  # numbers
+        lines = (
+            "  ".join(
+                cell.rjust(width) if column in right else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in table
+        )
+        head = f"plan  {self.dtype}  batch {self.batch_size}  parameters {count:,}"
+        total = f"memory  {shares}  total {_bytes(sum(memory.values()))}"
+        return "\n".join([head, total, *lines])
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{'batch' if tensor.per_row else tensor.rows}×{tensor.columns}"
+
+
+def _function(op: Op) -> str:
+    """The activation or loss; beside a matrix product the activation, or derivative, fused into it."""
+    function = str(op.attributes.get("activation") or op.attributes.get("loss") or "linear")
+    if function == "linear":
+        return ""
+    return f"{function}'" if "backward" in op.kind else function
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes, readable: "1.5 KiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:,.0f} B" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"

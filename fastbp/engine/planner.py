@@ -1,0 +1,288 @@
+"""The planner: layers, loss and optimizer in, plan out.
+
+1. The layers write themselves into a graph, forward and then backward.
+2. The loss takes the output activation together with itself where the pair has a stable form.
+3. What the gradients do not need moves to the phase "input_gradient".
+4. An activation next to a matrix product becomes part of it.
+5. Values get their places in memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from fastbp.checks import check_choice, check_count
+from fastbp.engine.graph import Graph, Node, Value
+from fastbp.engine.layout import SLACK, place_parameters, place_workspace
+from fastbp.engine.plan import ACTIVATIONS, PHASES, Op, Parameter, Plan, Tensor
+from fastbp.layer import Layer, name_layers
+from fastbp.losses import Loss
+from fastbp.optimizers import Optimizer
+
+
+def build(
+    layers: Sequence[Layer],
+    input_size: int,
+    *,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    dtype: str = "float32",
+    batch_size: int = 32,
+    seed: int = 0,
+    target_columns: int | None = None,
+) -> Plan:
+    """Plan a network. No array is allocated, and equal arguments give equal plans.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        First to last. Layers without a name get one.
+    input_size : int
+        Number of features of a sample.
+    loss : Loss, optional
+        Without it the phases "gather_targets" and "loss" are empty.
+    optimizer : Optimizer, optional
+        Without it the phase "update" is empty.
+    dtype : str
+        "float32" or "float64".
+    batch_size : int
+        Most rows of one pass.
+    seed : int
+        0 <= seed < 2**63, the key of the random numbers during training.
+    target_columns : int, optional
+        Columns of the targets: for cross-entropy 1 (labels, the default) or one per class, for other
+        losses as many as outputs.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came; also when the last activation gives no
+        predictions that the loss can take.
+    """
+    input_size = check_count("input_size", input_size)
+    batch_size = check_count("batch_size", batch_size)
+    check_choice("dtype", dtype, ("float32", "float64"))
+    seed = check_count("seed", seed, at_least=0)
+    if seed >= 2**63:
+        raise ValueError(f"seed must be less than 2**63, got {seed}")
+    name_layers(layers)
+
+    graph = Graph()
+    y = graph.tensor(input_size)
+    graph.phase = "gather"
+    graph.emit("gather", source=_matrix("inputs", input_size), out=y)
+    graph.phase = "forward"
+    for layer in layers:
+        graph.layer = layer.name
+        y = layer.plan(graph, y)
+    graph.layer = ""
+    graph.phase = "output"
+    graph.emit("scatter", source=y, out=_matrix("outputs", y.columns))
+
+    dy = graph.delta(y.columns)
+    graph.phase = "output_backward"
+    graph.emit("gather", source=_matrix("output_gradients", y.columns), out=dy)
+    graph.phase = "backward"
+    dx = graph.run_backward(dy)
+    graph.layer = ""
+    graph.phase = "input_gradient"
+    graph.emit("scatter", source=dx, out=_matrix("input_gradients", input_size))
+
+    columns = {"inputs": input_size, "outputs": y.columns, "targets": 0}
+    if loss is not None:
+        columns["targets"] = _target_columns(loss, y.columns, target_columns)
+        _emit_loss(graph, loss, y, dy, columns["targets"])
+    _defer_input_gradient(graph.nodes)
+
+    # The sort is stable: within a phase the order of emission stands.
+    nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
+    places, parameter_size = place_parameters(graph.declarations)
+    workspace, workspace_size = place_workspace(nodes, batch_size)
+    places |= workspace
+    ops = [_op(node, places, batch_size) for node in nodes]
+    slots: tuple[str, ...] = ()
+    if optimizer is not None and graph.declarations:
+        slots = optimizer.slots()
+        ops.append(_update(optimizer, slots, parameter_size))
+    parameters = (Parameter(d.name, places[d.value], d.initializer, d.decay) for d in graph.declarations)
+    return Plan(
+        ops=tuple(ops),
+        dtype=dtype,
+        batch_size=batch_size,
+        sizes={
+            "parameters": parameter_size,
+            "gradients": parameter_size,
+            "state": len(slots) * parameter_size,
+            "workspace": workspace_size,
+        },
+        columns=columns,
+        parameters=tuple(sorted(parameters, key=lambda parameter: parameter.tensor.offset)),
+        slots=slots,
+        seed=seed,
+    )
+
+
+def _matrix(arena: str, columns: int) -> Value:
+    """A matrix of the caller."""
+    return Value(arena, columns, contiguous=True)
+
+
+# ---- the output and the loss ---------------------------------------------------------------------
+
+
+def _target_columns(loss: Loss, outputs: int, wanted: int | None) -> int:
+    allowed = loss.target_columns(outputs)
+    if wanted is None:
+        return allowed[0]
+    if wanted not in allowed:
+        expected = " or ".join(str(columns) for columns in allowed)
+        raise ValueError(f"targets must have {expected} columns for {loss!r}, got {wanted}")
+    return wanted
+
+
+def _emit_loss(graph: Graph, loss: Loss, y: Value, dy: Value, target_columns: int) -> None:
+    """Emit the loss, which writes the same delta as the phase "output_backward".
+
+    If the loss takes the output activation together with itself, that delta is the one of the logits: the
+    activation moves to the phase "output", its way back to "output_backward", where it works in place.
+    """
+    end = next((n for n in graph.nodes if n.phase == "forward" and n.operands.get("y") is y), None)
+    activation = _activation(end)
+    logits = loss.takes_logits(activation, y.columns)
+    prediction: Value | None = y
+    delta: Value | None = dy
+    if end is not None and logits and activation == loss.link:
+        back = next(n for n in graph.nodes if n.phase == "backward" and n.operands.get("dy") is dy)
+        end.phase, back.phase = "output", "output_backward"
+        prediction, delta = end.operands["x"], back.operands["dx"]
+        for node in graph.nodes:
+            node.operands = {name: delta if v is dy else v for name, v in node.operands.items()}
+    target = graph.tensor(target_columns)
+    sample_weight = Value("workspace", 1, contiguous=True)  # kernels read them as a vector
+    graph.phase = "gather_targets"
+    graph.emit("gather", source=_matrix("targets", target_columns), out=target)
+    graph.emit("gather", source=_matrix("sample_weights", 1), out=sample_weight)
+    graph.phase = "loss"
+    kind, attributes = loss.operation(logits)
+    graph.emit(
+        kind, prediction=prediction, target=target, sample_weight=sample_weight, delta=delta, **attributes
+    )
+
+
+def _activation(node: Node | None) -> str:
+    """Name of the activation that a node computes, "linear" if it computes another thing."""
+    if node is not None and node.kind == "softmax_forward":
+        return "softmax"
+    if node is not None and node.kind == "activation_forward":
+        return str(node.attributes["activation"])
+    return "linear"
+
+
+# ---- the order of the operations, and which become one -------------------------------------------
+
+
+def _defer_input_gradient(nodes: Sequence[Node]) -> None:
+    """Move what no gradient depends on from the phase "backward" to "input_gradient"."""
+    writes: dict[Node, set[Value]] = {}
+    known = {v for node in nodes if node.phase != "backward" for v in node.operands.values() if v is not None}
+    backward = [node for node in nodes if node.phase == "backward"]
+    for node in backward:
+        mentioned = {v for v in node.operands.values() if v is not None}
+        writes[node] = mentioned - known  # a value is mentioned first by the operation that writes it
+        known |= mentioned
+    needed: set[Value] = set()
+    for node in reversed(backward):
+        mentioned = {v for v in node.operands.values() if v is not None}
+        if writes[node] & needed or any(value.arena == "gradients" for value in mentioned):
+            needed |= mentioned
+        else:
+            node.phase = "input_gradient"
+
+
+# A matrix product, and the operation on its result that can become part of it: names of the product's
+# result, of the other operation's input and of its result.
+_FUSIBLE = {
+    "activation_forward": ("dense_forward", "y", "x", "y"),
+    "activation_backward": ("dense_backward_input", "dx", "dy", "dx"),
+}
+
+
+def _fuse(nodes: Sequence[Node]) -> list[Node]:
+    """Let matrix products apply the activation, or its derivative, to their result while it is in registers.
+
+    Only for activations whose derivative comes from their output, since the input is then never stored,
+    and only where nothing else mentions what lies between the two.
+    """
+    mentions = Counter(value for node in nodes for value in node.operands.values())
+    products: dict[tuple[str, Value | None], Node] = {}
+    fused = []
+    for node in nodes:
+        if node.kind in _FUSIBLE and ACTIVATIONS[str(node.attributes["activation"])] == "output":
+            product_kind, product_result, between, result = _FUSIBLE[node.kind]
+            value = node.operands[between]
+            product = products.get((product_kind, value))
+            if product is not None and mentions[value] == 2 and product.phase == node.phase:
+                product.operands[product_result] = node.operands[result]
+                product.attributes |= node.attributes
+                if "saved" in node.operands:
+                    product.operands["saved"] = node.operands["saved"]
+                continue
+        if node.kind in ("dense_forward", "dense_backward_input"):
+            products[node.kind, node.operands["y" if node.kind == "dense_forward" else "dx"]] = node
+        fused.append(node)
+    return fused
+
+
+# ---- plain data ----------------------------------------------------------------------------------
+
+# Rough floating-point operations per element, enough to tell a small net from a large one.
+_WORK = {
+    "activation_forward": 10,
+    "activation_backward": 4,
+    "softmax_forward": 16,
+    "softmax_backward": 4,
+    "dropout_forward": 4,
+    "dropout_backward": 4,
+    "elementwise_loss": 10,
+    "softmax_cross_entropy_loss": 20,
+    "sgd": 4,
+    "adam": 12,
+    "rmsprop": 10,
+}
+
+
+def _op(node: Node, places: dict[Value, Tensor], batch_size: int) -> Op:
+    operands = {name: places[v] if v is not None else None for name, v in node.operands.items()}
+    present = [tensor for tensor in operands.values() if tensor is not None]
+    matrix = operands.get("weight") or operands.get("weight_grad")
+    if matrix is not None:
+        flops = 2 * batch_size * matrix.rows * matrix.columns
+    else:
+        flops = _WORK.get(node.kind, 0) * batch_size * max(tensor.columns for tensor in present)
+    return Op(node.kind, node.phase, operands, dict(node.attributes), node.layer, flops)
+
+
+def _update(optimizer: Optimizer, slots: tuple[str, ...], parameter_size: int) -> Op:
+    """One step over all parameters in one sweep; the padding between them is 0 and stays 0."""
+    count = parameter_size - SLACK
+
+    def flat(arena: str, offset: int = 0) -> Tensor:
+        return Tensor(arena, offset, 1, count, count)
+
+    state = {name: flat("state", number * parameter_size) for number, name in enumerate(slots)}
+    return Op(
+        optimizer.kind,
+        "update",
+        {
+            "parameters": flat("parameters"),
+            "gradients": flat("gradients"),
+            **{name: state.get(name) for name in optimizer.state_operands},
+        },
+        dict(optimizer.attributes()),
+        flops=_WORK[optimizer.kind] * count,
+    )

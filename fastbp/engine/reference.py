@@ -1,0 +1,452 @@
+"""The reference interpreter: every operation of a plan in a few lines of NumPy. It defines what is correct.
+
+The signature of a function is the operation's schema: the run, the operands (matrices, None where absent),
+then keyword-only attributes, named and ordered like the ones of the native interpreter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engine import formulas, random
+from fastbp.engine.plan import PHASES, Op, Plan, Tensor
+
+Array = NDArray[np.floating]
+
+OPERATIONS: dict[str, Callable[..., None]] = {}
+SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
+
+
+@dataclass
+class Run:
+    """The batch that operations work on."""
+
+    arenas: dict[str, Array | None]
+    dtype: np.dtype
+    seed: int
+    training: bool
+    order: NDArray[np.int64] | None
+    position: int = 0  # of the batch's first row
+    rows: int = 0
+    step: int = 0  # of the optimizer, from 1
+    draw: int = 0  # of the random numbers
+    learning_rate: float = 0.0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+
+    def real(self, value: float) -> Any:
+        """Return a scalar that does not widen float32 arrays."""
+        return self.dtype.type(value)
+
+
+def operation(function: Callable[..., None]) -> Callable[..., None]:
+    """Enter a function among the operations, under its name."""
+    OPERATIONS[function.__name__] = np.errstate(all="ignore")(function)
+    return function
+
+
+def schema() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return {operation: (operands, attributes)}, from the signatures; optional operands end in "?"."""
+    found = {}
+    for name, function in OPERATIONS.items():
+        parameters = list(inspect.signature(inspect.unwrap(function)).parameters.values())[1:]
+        operands = tuple(
+            p.name + "?" * str(p.annotation).endswith("| None")
+            for p in parameters
+            if p.kind is p.POSITIONAL_OR_KEYWORD
+        )
+        attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        found[name] = operands, attributes
+    return found
+
+
+# ---- rows between the caller's matrices and the workspace ----
+
+
+@operation
+def gather(run: Run, source: Array, out: Array) -> None:
+    """Copy the batch's rows."""
+    out[...] = source
+
+
+@operation
+def scatter(run: Run, source: Array, out: Array) -> None:
+    """Copy the batch's rows back to the caller."""
+    out[...] = source
+
+
+# ---- dense ----
+
+
+@operation
+def dense_forward(
+    run: Run, x: Array, weight: Array, bias: Array | None, y: Array, *, activation: str, alpha: float
+) -> None:
+    """Y = g(X W + b), W in memory as (in, out)."""
+    z = x @ weight
+    if bias is not None:
+        z += bias
+    y[...] = formulas.activate(activation, run.real(alpha), z)
+
+
+@operation
+def dense_backward_weight(run: Run, x: Array, dy: Array, weight_grad: Array, bias_grad: Array | None) -> None:
+    """∂L/∂W = Xᵀ δ, ∂L/∂b = the sum of δ's rows."""
+    weight_grad[...] = x.T @ dy
+    if bias_grad is not None:
+        bias_grad[...] = dy.sum(axis=0)
+
+
+@operation
+def dense_backward_input(
+    run: Run, dy: Array, weight: Array, saved: Array | None, dx: Array, *, activation: str, alpha: float
+) -> None:
+    """δ Wᵀ, times g′ of the layer below when its output is given."""
+    delta = dy @ weight.T
+    dx[...] = (
+        delta if saved is None else formulas.activation_backward(activation, run.real(alpha), saved, delta)
+    )
+
+
+# ---- activations ----
+
+
+@operation
+def activation_forward(run: Run, x: Array, y: Array, *, activation: str, alpha: float) -> None:
+    """Y = g(X)."""
+    y[...] = formulas.activate(activation, run.real(alpha), x)
+
+
+@operation
+def activation_backward(
+    run: Run, saved: Array, dy: Array, dx: Array, *, activation: str, alpha: float
+) -> None:
+    """dX = dY ⊙ g′."""
+    dx[...] = formulas.activation_backward(activation, run.real(alpha), saved, dy)
+
+
+@operation
+def softmax_forward(run: Run, x: Array, y: Array) -> None:
+    """Softmax of each row."""
+    y[...] = formulas.softmax(x)
+
+
+@operation
+def softmax_backward(run: Run, y: Array, dy: Array, dx: Array) -> None:
+    """dX = Y ⊙ (dY − Σ dY ⊙ Y)."""
+    dx[...] = formulas.softmax_backward(y, dy)
+
+
+# ---- dropout: the same counters give the same mask on the way back ----
+
+
+@operation
+def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float) -> None:
+    """Inverted dropout; the identity outside training."""
+    if not run.training:
+        y[...] = x
+        return
+    words = random.random_words(run.seed, run.draw, int(stream), *x.shape)
+    keep = words >= np.uint32(math.floor(rate * 2**32))
+    y[...] = np.where(keep, x * run.real(1 / (1 - rate)), run.real(0))
+
+
+@operation
+def dropout_backward(run: Run, dy: Array, dx: Array, *, rate: float, stream: float) -> None:
+    """Dropout of the delta."""
+    dropout_forward(run, dy, dx, rate=rate, stream=stream)
+
+
+# ---- losses: delta_i = w_i / (Σ w of the batch) · dl_i/dprediction ----
+
+
+def _finish_loss(
+    run: Run, row_loss: NDArray[np.float64], slope: Array, sample_weight: Array | None, delta: Array
+) -> None:
+    weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
+    weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
+    total = float(weights.sum())
+    run.loss_sum += float((weights * row_loss).sum())
+    run.weight_sum += total
+    share = weights / total if total > 0 else 0 * weights
+    delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
+
+
+@operation
+def elementwise_loss(
+    run: Run,
+    prediction: Array,
+    target: Array,
+    sample_weight: Array | None,
+    delta: Array,
+    *,
+    loss: str,
+    parameter: float,
+) -> None:
+    """Losses that are means or sums over the outputs."""
+    row_loss, slope = formulas.elementwise_loss(loss, run.real(parameter), prediction, target)
+    _finish_loss(run, row_loss, slope, sample_weight, delta)
+
+
+@operation
+def cross_entropy_loss(
+    run: Run,
+    prediction: Array,
+    target: Array,
+    sample_weight: Array | None,
+    delta: Array,
+    *,
+    label_smoothing: float,
+) -> None:
+    """Cross-entropy of probabilities."""
+    row_loss, slope = formulas.cross_entropy(prediction, target, run.real(label_smoothing))
+    _finish_loss(run, row_loss, slope, sample_weight, delta)
+
+
+@operation
+def softmax_cross_entropy_loss(
+    run: Run,
+    prediction: Array,
+    target: Array,
+    sample_weight: Array | None,
+    delta: Array,
+    *,
+    label_smoothing: float,
+) -> None:
+    """Cross-entropy of the softmax of logits."""
+    row_loss, slope = formulas.softmax_cross_entropy(prediction, target, run.real(label_smoothing))
+    _finish_loss(run, row_loss, slope, sample_weight, delta)
+
+
+# ---- optimizers: the update rules of PyTorch ----
+
+
+@operation
+def sgd(
+    run: Run,
+    parameters: Array,
+    gradients: Array,
+    momentum_buffer: Array | None,
+    *,
+    momentum: float,
+    nesterov: float,
+    weight_decay: float,
+) -> None:
+    """g += λθ; b = μ b + g; θ -= η b, with Nesterov θ -= η (g + μ b)."""
+    g = gradients + run.real(weight_decay) * parameters if weight_decay else gradients
+    if momentum_buffer is not None:
+        momentum_buffer[...] = run.real(momentum) * momentum_buffer + g
+        g = g + run.real(momentum) * momentum_buffer if nesterov else momentum_buffer
+    parameters -= run.real(run.learning_rate) * g
+
+
+@operation
+def adam(
+    run: Run,
+    parameters: Array,
+    gradients: Array,
+    m: Array,
+    v: Array,
+    *,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    weight_decay: float,
+    decoupled: float,
+) -> None:
+    """Adam, and with decoupled weight decay AdamW."""
+    g = gradients
+    if weight_decay and decoupled:
+        parameters *= run.real(1 - run.learning_rate * weight_decay)
+    elif weight_decay:
+        g = gradients + run.real(weight_decay) * parameters
+    m += run.real(1 - beta_1) * (g - m)
+    v[...] = run.real(beta_2) * v + run.real(1 - beta_2) * g * g
+    step_size = run.learning_rate / (1 - beta_1**run.step)
+    root = math.sqrt(1 - beta_2**run.step)
+    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + run.real(epsilon)))
+
+
+@operation
+def rmsprop(
+    run: Run,
+    parameters: Array,
+    gradients: Array,
+    v: Array,
+    momentum_buffer: Array | None,
+    gradient_average: Array | None,
+    *,
+    rho: float,
+    momentum: float,
+    epsilon: float,
+    weight_decay: float,
+) -> None:
+    """RMSprop, centered when it keeps an average of the gradient."""
+    g = gradients + run.real(weight_decay) * parameters if weight_decay else gradients
+    v[...] = run.real(rho) * v + run.real(1 - rho) * g * g
+    spread = v
+    if gradient_average is not None:
+        gradient_average += run.real(1 - rho) * (g - gradient_average)
+        # a variance; rounding may leave it below 0
+        spread = np.maximum(v - gradient_average * gradient_average, run.real(0))
+    update = g / (np.sqrt(spread) + run.real(epsilon))
+    if momentum_buffer is not None:
+        momentum_buffer[...] = run.real(momentum) * momentum_buffer + update
+        update = momentum_buffer
+    parameters -= run.real(run.learning_rate) * update
+
+
+# ---- the program ----
+
+
+class Program:
+    """A plan that NumPy can run; see :class:`fastbp.engine.backend.Program`."""
+
+    def __init__(
+        self, plan: Plan, parameters: Array, gradients: Array, state: Array, counters: NDArray[np.int64]
+    ) -> None:
+        self.plan, self.parameters, self.gradients = plan, parameters, gradients
+        self.state, self.counters = state, counters
+        self._workspace = np.zeros(plan.sizes["workspace"], plan.dtype)
+        arenas: dict[str, Array | None] = {
+            "parameters": parameters,
+            "gradients": gradients,
+            "state": state,
+            "workspace": self._workspace,
+        }
+        whole = Run(arenas, np.dtype(plan.dtype), plan.seed, False, None, rows=plan.batch_size)
+        known = schema()
+        for number, op in enumerate(plan.ops):
+            try:
+                _check_op(op, known)
+                for tensor in op.operands.values():
+                    if tensor is not None and tensor.arena in arenas:
+                        self._view(whole, tensor)
+            except ValueError as error:
+                raise ValueError(f"operation {number} ({op.kind} of layer {op.layer!r}): {error}") from None
+
+    def run(
+        self,
+        phases: Sequence[str],
+        first: int,
+        count: int,
+        *,
+        inputs: Array | None = None,
+        targets: Array | None = None,
+        outputs: Array | None = None,
+        output_gradients: Array | None = None,
+        input_gradients: Array | None = None,
+        sample_weights: Array | None = None,
+        order: NDArray[np.int64] | None = None,
+        learning_rates: NDArray[np.float64] | None = None,
+        training: bool = False,
+    ) -> tuple[float, float]:
+        """Run the operations of some phases, batch by batch."""
+        unknown = set(phases) - set(PHASES)
+        if unknown:
+            raise ValueError(f"unknown phase {unknown.pop()!r}")
+        if "update" in phases and learning_rates is None:
+            raise ValueError("learning_rates: needed by the phase 'update'")
+        if order is not None and order.size < first + count:
+            raise ValueError(f"order: expected at least {first + count} elements, got {order.size}")
+        if learning_rates is not None and learning_rates.size * self.plan.batch_size < count:
+            raise ValueError(f"learning_rates: expected one for each batch, got {learning_rates.size}")
+        arenas = {
+            "parameters": self.parameters,
+            "gradients": self.gradients,
+            "state": self.state,
+            "workspace": self._workspace,
+            "inputs": inputs,
+            "targets": targets,
+            "outputs": outputs,
+            "output_gradients": output_gradients,
+            "input_gradients": input_gradients,
+            "sample_weights": sample_weights,
+        }
+        self._check_matrices(arenas, first + count, picked=order is not None)
+        run = Run(arenas, np.dtype(self.plan.dtype), self.plan.seed, training, order)
+        run.step, run.draw = (int(counter) for counter in self.counters)
+        ops = [op for op in self.plan.ops if op.phase in phases]
+        for number, position in enumerate(range(first, first + count, self.plan.batch_size)):
+            run.position, run.rows = position, min(self.plan.batch_size, first + count - position)
+            run.draw += "forward" in phases and training
+            run.step += "update" in phases
+            if learning_rates is not None:
+                run.learning_rate = float(learning_rates[number])
+            for op in ops:
+                self._execute(run, op)
+        self.counters[:] = run.step, run.draw
+        return run.loss_sum, run.weight_sum
+
+    def _check_matrices(self, arenas: dict[str, Array | None], end: int, picked: bool) -> None:
+        """Samples picked by an order lie anywhere, the other rows at their positions."""
+        columns = self.plan.columns
+        widths = {
+            "inputs": columns["inputs"],
+            "targets": columns["targets"],
+            "outputs": columns["outputs"],
+            "output_gradients": columns["outputs"],
+            "input_gradients": columns["inputs"],
+            "sample_weights": 1,
+        }
+        for name, width in widths.items():
+            array, rows = arenas[name], 1 if picked and name in SAMPLES else end
+            if array is None:
+                continue
+            if array.dtype != self.plan.dtype:
+                raise TypeError(f"{name}: expected elements of type {self.plan.dtype}, got {array.dtype}")
+            if array.size < width * rows:
+                raise ValueError(f"{name}: expected {end} rows of {width} columns, got {array.size} elements")
+
+    def _execute(self, run: Run, op: Op) -> None:
+        if any(t is not None and run.arenas[t.arena] is None for t in op.operands.values()):
+            return  # a matrix that the caller did not give
+        operands = {name: None if t is None else self._view(run, t) for name, t in op.operands.items()}
+        if op.kind == "gather" and operands["source"] is not None:
+            source = op.operands["source"]
+            assert source is not None
+            if run.order is not None and source.arena in SAMPLES:
+                whole = run.arenas[source.arena]
+                assert whole is not None
+                samples = run.order[run.position : run.position + run.rows]
+                operands["source"] = whole.reshape(-1, source.columns)[samples]
+        OPERATIONS[op.kind](run, **operands, **op.attributes)
+
+    def _view(self, run: Run, tensor: Tensor) -> Array | None:
+        """Return the operand's rows of this batch, as a view."""
+        arena = run.arenas[tensor.arena]
+        if arena is None:
+            return None
+        if tensor.arena in ("parameters", "gradients", "state", "workspace"):
+            rows = run.rows if tensor.per_row else tensor.rows
+            end = tensor.offset + (rows - 1) * tensor.stride + tensor.columns
+            if tensor.offset < 0 or end > arena.size or (tensor.per_row and tensor.rows < run.rows):
+                raise ValueError(f"operand outside its arena: {tensor} of {arena.size} elements")
+            return np.lib.stride_tricks.as_strided(
+                arena[tensor.offset : end],
+                (rows, tensor.columns),
+                (tensor.stride * arena.itemsize, arena.itemsize),
+            )
+        return arena.reshape(-1, tensor.columns)[run.position : run.position + run.rows]
+
+
+def _check_op(op: Op, known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> None:
+    if op.kind not in known:
+        raise ValueError("unknown operation")
+    operands, attributes = known[op.kind]
+    names = [name.rstrip("?") for name in operands]
+    if set(op.operands) != set(names) or set(op.attributes) != set(attributes):
+        raise ValueError(
+            f"takes operands {names} and attributes {list(attributes)}, "
+            f"got {list(op.operands)} and {list(op.attributes)}"
+        )
+    for name in operands:
+        if not name.endswith("?") and op.operands[name] is None:
+            raise ValueError(f"missing operand {name!r}")

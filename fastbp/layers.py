@@ -1,0 +1,208 @@
+"""The layers that a network is made of: Dense, Dropout and the activations.
+
+The formulas follow z = W a + b for one sample; a batch stacks samples as rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from fastbp import activations, initializers
+from fastbp.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    LeakyReLU,
+    Linear,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from fastbp.checks import check_count, check_flag, check_number
+from fastbp.engine.graph import Graph, Value
+from fastbp.initializers import InitializerFunction
+from fastbp.layer import Array, Layer, name_layers
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "Activation",
+    "Dense",
+    "Dropout",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "Mish",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "name_layers",
+]
+
+
+class Dense(Layer):
+    """Fully connected layer: a = g(W x + b).
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs.
+    activation : str, activation layer or None
+        g, such as "relu", "softmax" or ``LeakyReLU(0.2)``; None for none.
+    use_bias : bool
+        Whether b exists.
+    kernel_initializer, bias_initializer : str, Initializer or callable
+        Where W and b start; see :mod:`fastbp.initializers`.
+    name : str, optional
+        Unique within a model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of their range, at once.
+
+    Examples
+    --------
+    >>> Dense(128, activation="relu", kernel_initializer="he_normal")
+    Dense(128, activation='relu', kernel_initializer='he_normal')
+    """
+
+    key = "dense"
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Layer | Mapping[str, Any] | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | InitializerFunction | Mapping[str, Any] = "glorot_uniform",
+        bias_initializer: str | InitializerFunction | Mapping[str, Any] = "zeros",
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.units = check_count("units", units)
+        self.activation = activations.get(activation)
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer, "kernel_initializer")
+        self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")
+
+    def output_size(self, input_size: int) -> int:
+        """Return the number of units."""
+        return self.units
+
+    def plan(self, graph: Graph, x: Value) -> Value:
+        """Emit Z = X Wᵀ + b and then g; on the way back dW = dZᵀ X, db = Σ over rows of dZ, dX = dZ W."""
+        # W lies in memory as its transpose, (in, out): the forward pass and dW then need no packing.
+        weight = graph.parameter("weight", x.columns, self.units, self.kernel_initializer)
+        bias = None
+        if self.use_bias:
+            bias = graph.parameter("bias", 1, self.units, self.bias_initializer, decay=False)
+        z = graph.tensor(self.units)
+        plain: dict[str, str | float] = {"activation": "linear", "alpha": 0.0}
+        graph.emit("dense_forward", x=x, weight=weight, bias=bias, y=z, **plain)
+
+        def backward(dz: Value) -> Value:
+            dw, db = weight.gradient, bias.gradient if bias else None
+            graph.emit("dense_backward_weight", x=x, dy=dz, weight_grad=dw, bias_grad=db)
+            dx = graph.delta(x.columns)
+            graph.emit("dense_backward_input", dy=dz, weight=weight, saved=None, dx=dx, **plain)
+            return dx
+
+        graph.backward(backward)
+        return self.activation.plan(graph, z)
+
+    def view(self, name: str, memory: Array) -> Array:
+        """Return the weight as (out, in), the bias as (out,)."""
+        return memory.T if name == "weight" else memory[0]
+
+    @property
+    def weight(self) -> Array:
+        """W, shape (units, inputs): a live view. ``layer.weight = array`` copies the array in.
+
+        Raises
+        ------
+        AttributeError
+            Before the model is built.
+        ValueError
+            When an array of another shape is assigned.
+        """
+        return self._get(self._parameters, "weight")
+
+    @weight.setter
+    def weight(self, values: ArrayLike) -> None:
+        self._set("weight", values)
+
+    @property
+    def bias(self) -> Array | None:
+        """b, shape (units,): a live view like :attr:`weight`; None with ``use_bias=False``."""
+        return self._get(self._parameters, "bias") if self.use_bias else None
+
+    @bias.setter
+    def bias(self, values: ArrayLike) -> None:
+        if not self.use_bias:
+            raise AttributeError(f"layer {self.name!r} has no bias: it was made with use_bias=False")
+        self._set("bias", values)
+
+    @property
+    def weight_grad(self) -> Array:
+        """∂L/∂W of the last backward pass, shape (units, inputs): a live view."""
+        return self._get(self._gradients, "weight")
+
+    @property
+    def bias_grad(self) -> Array | None:
+        """∂L/∂b of the last backward pass, shape (units,): a live view; None with ``use_bias=False``."""
+        return self._get(self._gradients, "bias") if self.use_bias else None
+
+
+class Dropout(Layer):
+    """In training, sets each feature to 0 with probability `rate` and divides the others by 1 − rate.
+
+    The expected value stays the same, so that nothing needs scaling at prediction (Srivastava et al., 2014).
+    Which features are dropped follows from the model's seed and the number of the training step alone.
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1).
+    name : str, optional
+
+    Examples
+    --------
+    >>> Dropout(0.2)
+    Dropout(0.2)
+    """
+
+    key = "dropout"
+
+    def __init__(self, rate: float, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.rate = check_number("rate", rate, "[0, 1)")
+
+    def plan(self, graph: Graph, x: Value) -> Value:
+        """Emit y = x · mask / (1 − rate), and the same on the delta."""
+        rate, stream = self.rate, graph.stream()
+        if rate == 0:
+            return x
+        # Out of place: the backward pass of the activation before wants its undropped output.
+        y = graph.tensor(x.columns)
+        graph.emit("dropout_forward", x=x, y=y, rate=rate, stream=stream)
+
+        def backward(dy: Value) -> Value:
+            dx = graph.delta(x.columns)
+            graph.emit("dropout_backward", dy=dy, dx=dx, rate=rate, stream=stream)
+            return dx
+
+        graph.backward(backward)
+        return y

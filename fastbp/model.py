@@ -1,0 +1,359 @@
+"""Sequential: a stack of layers, with a loss and an optimizer, that trains and predicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
+
+from fastbp import data, model_file, saving, training
+from fastbp.callbacks import Callback
+from fastbp.checks import check_count, check_flag
+from fastbp.network import Array, Samples
+from fastbp.stack import LayerStack
+from fastbp.training import History
+
+
+class Sequential(LayerStack):
+    """A feed-forward network: layers in a row.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+    loss : str or Loss, optional
+        Name such as "cross_entropy", or an object from :mod:`fastbp.losses`. A network without a loss can
+        still run forward and backward.
+    optimizer : str or Optimizer
+        Name such as "adam", or an object from :mod:`fastbp.optimizers`.
+    metrics : sequence of str or callable
+        Reported by :meth:`fit` and :meth:`evaluate` beside the loss; see :mod:`fastbp.metrics`.
+    input_size : int, optional
+        Number of input features. With it the weights exist at once, without it from the first use on.
+    dtype : {"float32", "float64"}
+        Of the weights and of all arithmetic.
+    seed : int, SeedSequence or Generator, optional
+        Of initial weights, batch order and dropout. The same seed gives the same bits, whatever the number
+        of threads; None draws a fresh one.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        With ``weight``, ``bias``, ``weight_grad``, ``bias_grad`` as live views: writing into
+        ``model.layers[0].weight[...]`` changes the model. A weight has shape (out_features, in_features).
+    metrics : dict of str to callable
+    dtype : str
+    history : History
+        Of the last training.
+    stop_training : bool
+        A callback sets it to end the training after the current epoch.
+    metadata : dict
+        Plain JSON data of the user that is saved with the model.
+    feature_names : tuple of str or None
+        Column names, when the model was trained on a pandas or polars frame.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that describe no network; the message names the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastbp as bp
+    >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
+    >>> model = bp.Sequential([bp.layers.Dense(32, activation="tanh"), bp.layers.Dense(1)],
+    ...                       loss="mean_squared_error", optimizer=bp.optimizers.Adam(1e-2), seed=0)
+    >>> history = model.fit(X, X**2, epochs=200, batch_size=20)
+    >>> history.history["loss"][-1] < 1e-3
+    True
+    >>> model.predict([[0.5]]).shape
+    (1, 1)
+    """
+
+    # ---- data ----
+
+    def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Array:
+        """Check X, and that a frame has the columns `names`, by default those of the training."""
+        _check_names(data.feature_names(X), names or self.feature_names, argument)
+        columns = None if self._network is None else self.input_size
+        inputs = data.features(X, dtype=self.dtype, columns=columns, argument=argument)
+        self.build(inputs.shape[1])
+        return inputs
+
+    def _samples(
+        self,
+        X: object,
+        y: object,
+        sample_weight: object = None,
+        class_weight: object = None,
+        *,
+        prefix: str = "",
+        names: tuple[str, ...] | None = None,
+    ) -> Samples:
+        if self.loss is None:
+            raise ValueError('loss: the model has none; give Sequential(..., loss="mean_squared_error"), say')
+        inputs = self._inputs(X, f"{prefix}X", names)
+        rows, kind = len(inputs), self.loss.target_kind
+        targets = data.targets(
+            y, dtype=self.dtype, rows=rows, kind=kind, columns=self.output_size, argument=f"{prefix}y"
+        )
+        weights = data.sample_weights(
+            sample_weight, rows=rows, dtype=self.dtype, argument=f"{prefix}sample_weight"
+        )
+        if class_weight is not None:
+            if kind == "values" or (kind == "probabilities" and self.output_size > 1):
+                raise ValueError(
+                    f"class_weight needs one class per sample, but {self.loss!r} with {self.output_size} "
+                    "outputs has none; use sample_weight"
+                )
+            of_class = data.class_weights(class_weight, targets, max(2, self.output_size))
+            weights = of_class if weights is None else weights * of_class
+        samples = Samples(inputs, targets, weights)
+        _require_weight(samples, "sample_weight and class_weight")
+        return samples
+
+    # ---- training ----
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
+        verbose: Literal["auto", 0, 1, 2] = "auto",
+    ) -> History:
+        """Train for a number of epochs.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, input_size)
+            Numbers in any array, nested list, or pandas or polars frame.
+        y : array_like, shape (n,) or (n, output_size)
+            Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
+        epochs : int
+        batch_size : int
+            The last batch of an epoch may be smaller.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            Evaluated after each epoch.
+        validation_split : float
+            Hold out this fraction, the last rows as they came, when there is no `validation_data`.
+        sample_weight : array_like, shape (n,), optional
+            The loss is the weighted mean Σ w·l / Σ w over a batch.
+        class_weight : dict of class to weight, or "balanced", optional
+            Multiplied into the sample weights.
+        shuffle : bool
+            Visit the samples in a new random order each epoch.
+        callbacks : sequence of Callback
+        verbose : {"auto", 0, 1, 2}
+            0 nothing, 1 a progress bar, 2 a line per epoch; "auto" is 1 on a terminal and in a notebook,
+            else 0.
+
+        Returns
+        -------
+        History
+            ``history.history["loss"]`` has one value per epoch. After an interruption ``model.history``
+            holds the epochs so far, and the model goes on from where it stands.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data that cannot be right; the message names the argument, what was expected and what came.
+        """
+        epochs = check_count("epochs", epochs, at_least=0)
+        batch_size = check_count("batch_size", batch_size)
+        shuffle = check_flag("shuffle", shuffle)
+        callbacks = _checked_callbacks(callbacks)
+        verbosity = training.check_verbose(verbose)
+        names = data.feature_names(X)
+        samples = self._samples(X, y, sample_weight, class_weight)
+        validation = None
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
+            validation = self._samples(*validation_data, prefix="validation ", names=names)
+        elif (cut := data.split(len(samples), validation_split)) < len(samples):
+            samples, validation = samples.slice(0, cut), samples.slice(cut, len(samples))
+            _require_weight(samples, "sample_weight in front of validation_split")
+            _require_weight(validation, "sample_weight behind validation_split")
+        self.feature_names = names or self.feature_names
+        return training.train(
+            self,
+            self._require_network(),
+            samples,
+            validation,
+            epochs=epochs,
+            batch_size=min(batch_size, len(samples)),
+            shuffle=shuffle,
+            callbacks=callbacks,
+            verbosity=verbosity,
+            rng=self._rng,
+        )
+
+    def train_on_batch(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+    ) -> float:
+        """Do one step on all of these samples and return their loss before it.
+
+        Afterwards ``model.gradients`` and ``layer.weight_grad`` hold the gradients of that loss.
+        """
+        samples = self._samples(X, y, sample_weight, class_weight)
+        return self._require_network().train(samples)
+
+    # ---- a loop of one's own ----
+
+    def forward(self, X: ArrayLike, training: bool = False) -> Array:
+        """Run a batch forward and keep what :meth:`backward` needs.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, input_size)
+        training : bool
+            Whether dropout drops.
+
+        Returns
+        -------
+        ndarray, shape (n, output_size)
+        """
+        inputs = self._inputs(X)
+        return self._require_network().forward(inputs, check_flag("training", training))
+
+    def backward(self, dY: ArrayLike) -> Array:
+        """Run the last forward batch backward: fill the gradients and return ∂L/∂X.
+
+        Parameters
+        ----------
+        dY : array_like, shape (n, output_size)
+            ∂L/∂Y for the outputs of the last :meth:`forward`, output activation included.
+
+        Returns
+        -------
+        ndarray, shape (n, input_size)
+
+        Raises
+        ------
+        RuntimeError
+            Without a forward pass that this could belong to: anything else that ran the network since has
+            written over it.
+        """
+        network = self._require_network()
+        rows = network.forward_rows
+        if rows is None:
+            raise RuntimeError("backward needs a forward pass right before it: call model.forward(X) first")
+        delta = data.features(dY, dtype=self.dtype, argument="dY")
+        expected = rows, self.output_size
+        if delta.shape != expected:
+            raise ValueError(
+                f"dY has shape {delta.shape}, expected {expected}, the shape that forward returned"
+            )
+        return network.backward(delta)
+
+    def step(self) -> None:
+        """Let the optimizer do one step with the gradients as they are."""
+        self._require_network().step()
+
+    # ---- using ----
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Outputs for many samples; dropout is off.
+
+        The result for a row does not depend on the rows beside it, to the bit (on the reference
+        interpreter, which takes NumPy's matrix product, but for rounding).
+
+        Parameters
+        ----------
+        X : array_like, shape (n, input_size)
+
+        Returns
+        -------
+        ndarray, shape (n, output_size)
+        """
+        inputs = self._inputs(X)
+        return self._require_network().predict(inputs)
+
+    def evaluate(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
+        """Loss and metrics on samples; dropout is off.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        dict of str to float
+            "loss", and one entry per metric of the model.
+        """
+        samples = self._samples(X, y, sample_weight)
+        return training.evaluate(self._require_network(), samples, self.metrics)
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """Read a model that :meth:`Sequential.save` wrote.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    ValueError
+        When it is damaged, no fastbp file, of an unknown version, or its tensors do not fit its layers.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fastbp as bp
+    >>> model = bp.Sequential([bp.layers.Dense(2)], input_size=3, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(os.path.join(folder, "model.safetensors"))
+    ...     copy = bp.load(os.path.join(folder, "model.safetensors"))
+    >>> bool((copy.layers[0].weight == model.layers[0].weight).all())
+    True
+    """
+    tensors, description = model_file.read(path)
+    try:
+        return saving.restore(Sequential, description, tensors)
+    except (LookupError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{os.fspath(path)!r}: the description of the model is damaged: {error!r}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+
+
+def _checked_callbacks(callbacks: object) -> list[Callback]:
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of Callback objects, got {callbacks!r}")
+    checked = list(callbacks)
+    for number, callback in enumerate(checked):
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks[{number}] must be a Callback object, got {callback!r}")
+    return checked
+
+
+def _require_weight(samples: Samples, what: str) -> None:
+    if samples.weights is not None and not samples.weights.any():
+        raise ValueError(f"{what} must leave some sample a positive weight, but all {len(samples)} weigh 0")
+
+
+def _check_names(names: tuple[str, ...] | None, expected: tuple[str, ...] | None, argument: str) -> None:
+    """Require the columns of the training, in their order; their number is checked with the values."""
+    for number, (name, wanted) in enumerate(zip(names or (), expected or (), strict=False)):
+        if name != wanted:
+            raise ValueError(
+                f"{argument} has the column {name!r} at position {number}, expected {wanted!r} as in training"
+            )

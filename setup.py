@@ -1,0 +1,117 @@
+"""Builds the one extension module: every C source once, every instruction set with flags of its own."""
+
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+
+CSRC = Path("csrc")
+CORE = sorted(str(path) for path in [*CSRC.glob("*.c"), *CSRC.glob("ops/*.c")])
+HEADERS = sorted(str(path) for suffix in ("h", "def") for path in CSRC.rglob(f"*.{suffix}"))
+
+X86 = {"x86_v2": "x86-64-v2", "x86_v3": "x86-64-v3", "x86_v4": "x86-64-v4"}
+X86_EXTRA = {"x86_v4": ["-mprefer-vector-width=512"]}
+
+# gnu11 with contraction: plain c11 would give no fused multiply-add. Never -ffast-math: it would change the
+# floating-point environment of the whole process and drop NaN. Here it is errno and traps that are given up.
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-g0",
+    "-fvisibility=hidden",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
+FLAGS += ["-Wall", "-Wextra"]
+
+PURE = os.environ.get("FASTBP_PURE", "") not in ("", "0")
+FREE_THREADED = bool(__import__("sysconfig").get_config_var("Py_GIL_DISABLED"))
+LIMITED_API = "0x030B0000"  # CPython 3.11
+
+
+def isa_flags() -> dict[str, list[str]]:
+    """Compiler flags of each instruction set for the architecture that is built for."""
+    target = os.environ.get("ARCHFLAGS", "") + platform.machine().lower()
+    if "arm64" in target or "aarch64" in target:
+        return {"neon": []}
+    if "x86_64" in target or "amd64" in target:
+        return {isa: [f"-march={march}", *X86_EXTRA.get(isa, [])] for isa, march in X86.items()}
+    sys.exit(f"fastbp has no kernels for {platform.machine()}: install it with FASTBP_PURE=1 (NumPy only)")
+
+
+class BuildExtension(build_ext):
+    """build_ext that adds one object per instruction set and element type, and OpenMP where there is any."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if self.compiler.compiler_type == "msvc":  # no vector types in MSVC itself: clang-cl has them
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
+            flags = [f"/clang:{flag}" for flag in FLAGS]
+        else:
+            flags = list(FLAGS)
+        openmp = self.openmp_flags()
+        ext.extra_compile_args = flags + openmp[0]
+        ext.extra_link_args = openmp[1]
+        ext.extra_objects = [
+            object_file
+            for isa, march in isa_flags().items()
+            for bits in (32, 64)
+            for object_file in self.compiler.compile(
+                [str(CSRC / "isa" / f"{isa}.c")],
+                output_dir=str(Path(self.build_temp) / f"{isa}_f{bits}"),  # one source, several objects
+                macros=[("REAL_BITS", str(bits))],
+                extra_postargs=flags + march,
+                depends=HEADERS,
+            )
+        ]
+        super().build_extension(ext)
+
+    def openmp_flags(self) -> tuple[list[str], list[str]]:
+        """Compile and link arguments of the first OpenMP spelling that compiles, links and is OpenMP."""
+        program = "#include <omp.h>\n#ifndef _OPENMP\n#error none\n#endif\n"
+        program += "int main(void) { return omp_get_max_threads() < 1; }\n"
+        spellings = [(["-fopenmp"], ["-fopenmp"]), (["-Xclang", "-fopenmp"], ["-lomp"]), (["/openmp"], [])]
+        for compile_arguments, link_arguments in spellings:
+            with tempfile.TemporaryDirectory() as folder:
+                source = Path(folder) / "openmp.c"
+                source.write_text(program)
+                try:
+                    objects = self.compiler.compile(
+                        [str(source)], output_dir=folder, extra_postargs=compile_arguments
+                    )
+                    self.compiler.link_executable(
+                        objects, str(Path(folder) / "openmp"), extra_postargs=link_arguments
+                    )
+                except (CompileError, LinkError):
+                    continue
+                return compile_arguments, link_arguments
+        self.warn("this compiler has no OpenMP: fastbp is built for one thread")
+        return [], []
+
+
+def extensions() -> list[Extension]:
+    if PURE:
+        return []
+    return [
+        Extension(
+            "fastbp.engine._native",
+            sources=["fastbp/engine/_native.pyx", *CORE],
+            depends=HEADERS,
+            include_dirs=[str(CSRC)],
+            define_macros=[] if FREE_THREADED else [("Py_LIMITED_API", LIMITED_API)],
+            py_limited_api=not FREE_THREADED,
+        )
+    ]
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildExtension},
+    options={} if PURE or FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,230 @@
+"""The same bits for any number of threads, in every run, in a forked child; dropout by the counters alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.engine import backend
+from fastbp.layers import Dense, Dropout, Softmax
+from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+
+OPTIMIZERS = {
+    "sgd": lambda: SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda: Adam(0.01),
+    "adamw": lambda: AdamW(0.01),
+    "rmsprop": lambda: RMSprop(0.003, momentum=0.5, centered=True),
+}
+
+
+def digest(model, *more):
+    found = hashlib.sha256(model.parameters.tobytes())
+    for array in more:
+        found.update(np.asarray(array).tobytes())
+    return found.hexdigest()
+
+
+def trained(optimizer, dtype):
+    """Train a net with every kind of operation, and return the digest of all that came out."""
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(75, 19)), rng.integers(5, size=75)
+    model = fastbp.Sequential(
+        [Dense(40, "relu"), Dropout(0.3), Dense(27, "gelu"), Softmax(), Dense(5, "softmax")],
+        "cross_entropy",
+        OPTIMIZERS[optimizer](),
+        dtype=dtype,
+        seed=4,
+    )
+    weights = rng.uniform(0.5, 2, 75)
+    model.fit(X, y, epochs=3, batch_size=32, sample_weight=weights)
+    return digest(model, model.predict(X), model.evaluate(X, y)["loss"])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_any_number_of_threads(optimizer, engine, dtype):
+    found = {}
+    for size in (1, 2, 3, 4, 8, 1, 2) if engine.native else (1, 1):
+        fastbp.set_num_threads(size)
+        found.setdefault(trained(optimizer, dtype), []).append(size)
+    assert len(found) == 1, f"digests by threads: {found}"
+
+
+def test_team_by_the_work(engine, dtype):
+    """With the usual rule small nets take one thread: the same bits again."""
+    expected = trained("adam", dtype)
+    if engine.native:
+        engine.native.set_grain(-1)
+    fastbp.set_num_threads(4)
+    assert trained("adam", dtype) == expected
+
+
+def test_the_seed_makes_the_difference(engine):
+    def weights(seed):
+        return digest(fastbp.Sequential([Dense(9)], input_size=5, seed=seed))
+
+    assert weights(1) == weights(1) != weights(2)
+
+
+# ---- dropout -------------------------------------------------------------------------------------
+
+
+def dropped(columns, *rates, dtype="float64", seed=0):
+    """A model of nothing but dropout: ones come out as the scale or as 0."""
+    return fastbp.Sequential([Dropout(rate) for rate in rates], input_size=columns, dtype=dtype, seed=seed)
+
+
+def test_masks_are_the_same_everywhere(engine, dtype):
+    x = np.ones((37, 53))
+    engine.select_reference()
+    model = dropped(53, 0.3, dtype=dtype)
+    expected = [model.forward(x, training=True) for _ in range(3)]
+    engine.select()
+    for size in engine.teams:
+        fastbp.set_num_threads(size)
+        model = dropped(53, 0.3, dtype=dtype)
+        for number, mask in enumerate(expected):
+            y = model.forward(x, training=True)
+            assert y.tobytes() == mask.tobytes(), f"draw {number}, {size} threads"
+            assert model.backward(x).tobytes() == mask.tobytes(), f"back {number}, {size} threads"
+
+
+def test_a_mask_does_not_depend_on_the_batch(engine):
+    """Rows of a larger batch, and columns of a wider one, are those of the smaller."""
+    large = dropped(53, 0.3).forward(np.ones((37, 53)), training=True)
+    assert np.array_equal(dropped(53, 0.3).forward(np.ones((5, 53)), training=True), large[:5])
+    assert np.array_equal(dropped(10, 0.3).forward(np.ones((37, 10)), training=True), large[:, :10])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_rate(rate, engine, dtype):
+    x = np.ones((400, 250), dtype)
+    y = dropped(250, rate, dtype=dtype).forward(x, training=True)
+    kept = y != 0
+    assert np.all(y[kept] == np.dtype(dtype).type(1 / (1 - rate)))
+    for share, count in ((kept.mean(), x.size), *((part, 400) for part in kept.mean(axis=0)[:20])):
+        assert abs(share - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / count)
+    # neighbours, below and beside, know nothing of each other
+    centred = kept - kept.mean()
+    for one, other in ((centred[1:], centred[:-1]), (centred[:, 1:], centred[:, :-1])):
+        assert abs(np.mean(one * other)) < 5 * rate * (1 - rate) / np.sqrt(one.size)
+
+
+def test_masks_differ_by_step_layer_and_seed(engine):
+    x = np.ones((50, 40))
+    model = dropped(40, 0.5)
+    masks = [model.forward(x, training=True) != 0 for _ in range(3)]
+    masks.append(dropped(40, 0.5, seed=1).forward(x, training=True) != 0)
+    both = dropped(40, 0.5, 0.5).forward(x, training=True)
+    masks.append(both != 0)
+    # of two layers each keeps its own half, so that a quarter is left, at four times the value
+    assert abs(np.mean(both != 0) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / x.size)
+    assert set(np.unique(both)) == {0, 4}
+    for number, mask in enumerate(masks):
+        for other in masks[:number]:
+            assert 0.2 < np.mean(mask == other) < 0.8
+
+
+def test_counters_and_prediction(engine):
+    """Only training draws; predicting and evaluating in between change nothing."""
+    x = np.ones((8, 6))
+    model = dropped(6, 0.5)
+    first = model.forward(x, training=True)
+    assert np.array_equal(model.forward(x), x) and np.array_equal(model.predict(x), x)
+    assert model._network.counters.tolist() == [0, 1]
+    second = model.forward(x, training=True)
+    model._network.counters[1] = 0
+    assert np.array_equal(model.forward(x, training=True), first)
+    assert np.array_equal(model.forward(x, training=True), second)
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+def test_subnormal_numbers_are_back_after_a_run(engine, dtype):
+    """The engine treats them as zero while it works; NumPy must not notice."""
+    info = np.finfo(dtype)
+    tiny = np.full(4, info.tiny)
+    for size in engine.teams:
+        fastbp.set_num_threads(size)
+        trained("adam", dtype)
+        fastbp.kernels.matmul(np.ones((40, 40), dtype), np.ones((40, 40), dtype))
+        assert np.all(tiny / 2 > 0), "results are flushed to zero"
+        assert np.all(tiny / 2 * 2 == tiny), "arguments are taken as zero"
+
+
+FORK = """
+import os, sys
+import numpy as np
+import fastbp
+from fastbp.engine import backend
+from fastbp.layers import Dense, Dropout
+
+if backend.native():
+    backend.native().set_grain(0)
+fastbp.set_num_threads(4)
+
+def train():
+    X = np.random.default_rng(0).normal(size=(64, 20))
+    model = fastbp.Sequential([Dense(30, "tanh"), Dropout(0.2), Dense(2)], "mse", "adam", seed=0)
+    model.fit(X, X[:, :2], epochs=3, batch_size=16)
+    return model.parameters.tobytes()
+
+expected = train()
+for generation in range(2):  # a child, and its child
+    child = os.fork()
+    if child == 0:
+        if train() != expected:
+            os._exit(3)
+        continue
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if train() != expected:
+        code = code or 4
+    os._exit(code)
+os._exit(0)
+"""
+
+
+def environment(engine):
+    """That of a process of its own on this engine."""
+    here = Path(fastbp.__file__).parents[1]
+    chosen = {"FASTBP_ISA": engine.name} if engine.native else {"FASTBP_BACKEND": "reference"}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("FASTBP_")}
+    return plain | chosen | {"PYTHONPATH": str(here)}
+
+
+if hasattr(os, "fork"):
+
+    def test_forked_children_train_alike(engine, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", FORK], env=environment(engine), cwd=tmp_path, timeout=60, check=False
+        )
+        assert done.returncode == 0, {3: "other bits in a child", 4: "other bits in a parent"}.get(
+            done.returncode
+        )
+
+
+def test_another_process_gives_the_same_bits(engine, tmp_path):
+    code = (
+        "import fastbp, sys; sys.path.insert(0, sys.argv[1]); import test_determinism as t;"
+        "fastbp.set_num_threads(2); print(t.trained('adamw', 'float32'))"
+    )
+    folder = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder],
+        env=environment(engine),
+        cwd=tmp_path,
+        timeout=60,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == trained("adamw", "float32")
+    assert ("native" if engine.native else "reference") == backend.NAME

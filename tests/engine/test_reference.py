@@ -1,0 +1,517 @@
+"""The reference: every operation as a plan of its own, beside other formulas and central differences."""
+
+import math
+import re
+import warnings
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+
+from fastbp.engine import reference
+from fastbp.engine.plan import ACTIVATIONS, LOSSES, Op, Plan, Tensor
+from fastbp.engine.random import philox, random_words
+
+ROWS, BATCH, STEP = 5, 7, 1e-6
+ALPHA = {"leaky_relu": 0.2, "elu": 1.5}
+# where operands come from, and where results go
+SOURCES = {
+    "x": "inputs",
+    "saved": "inputs",
+    "prediction": "inputs",
+    "y": "inputs",
+    "dy": "output_gradients",
+} | {
+    "target": "targets",
+    "sample_weight": "sample_weights",
+}
+RESULTS = {"y": "outputs", "dx": "input_gradients", "delta": "input_gradients"}
+MIRRORS = {"outputs": "output_gradients", "inputs": "input_gradients"}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def run_op(kind, reads, writes=None, flat=None, attributes=None, *, in_place=None, training=False):
+    """Run one operation on the rows of `reads`; return its results, and loss and weight sums as "loss".
+
+    `writes` names results with their columns, `in_place` those that lie on another operand, `flat` gives
+    {operand: (arena, values)} for what lies in a flat array and is changed there.
+    """
+    dtype = next(iter(reads.values())).dtype
+    sizes, operands, before, after, data, arenas = {"workspace": 0}, {}, [], [], {}, {}
+
+    def place(columns):  # rows longer than their columns, so that a wrong stride shows
+        tensor = Tensor("workspace", sizes["workspace"], BATCH, columns, columns + 3, per_row=True)
+        sizes["workspace"] += BATCH * (columns + 3)
+        return tensor
+
+    def matrix(arena, columns):
+        return Tensor(arena, 0, BATCH, columns, columns, per_row=True)
+
+    for name, values in reads.items():
+        operands[name] = place(values.shape[1])
+        data[SOURCES[name]] = values
+        source = matrix(SOURCES[name], values.shape[1])
+        before.append(Op("gather", "gather", {"source": source, "out": operands[name]}))
+    for name, columns in (writes or {}).items():
+        operands[name] = operands[in_place[name]] if in_place and name in in_place else place(columns)
+        data[RESULTS[name]] = np.zeros((ROWS, columns), dtype)
+        after.append(
+            Op("scatter", "output", {"source": operands[name], "out": matrix(RESULTS[name], columns)})
+        )
+    for name, (arena, values) in (flat or {}).items():
+        values = np.atleast_2d(values).astype(dtype)
+        offset = arenas.setdefault(arena, np.full(3, 9, dtype)).size
+        arenas[arena] = np.concatenate([arenas[arena], values.ravel()])
+        operands[name] = Tensor(arena, offset, *values.shape, values.shape[1])
+    for name in ("parameters", "gradients", "state"):
+        sizes[name] = arenas.setdefault(name, np.zeros(0, dtype)).size
+    operands = {name.rstrip("?"): None for name in SCHEMA[kind][0]} | operands
+    columns = {
+        name: next((data[arena].shape[1] for arena in (name, MIRRORS.get(name)) if arena in data), 1)
+        for name in ("inputs", "outputs", "targets")
+    }
+    op = Op(kind, "loss" if "loss" in kind else "forward", operands, attributes or {})
+    plan = Plan((*before, op, *after), str(dtype), BATCH, sizes, columns, (), (), seed=2**40 + 5)
+    counters = np.array([0, 3])
+    program = reference.Program(plan, *(arenas[n] for n in ("parameters", "gradients", "state")), counters)
+    if "sample_weights" in data:
+        data["sample_weights"] = data["sample_weights"][:, 0].copy()
+    sums = program.run(("gather", op.phase, "output"), 0, ROWS, **data, training=training)
+    results = {name: data[RESULTS[name]] for name in writes or {}}
+    for name, (arena, _) in (flat or {}).items():
+        t = operands[name]
+        results[name] = arenas[arena][t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
+    return results | {"loss": sums}
+
+
+def ops_def():
+    """{name: (operands, attributes)}, read from the text."""
+    text = (Path(__file__).parents[2] / "csrc" / "ops.def").read_text()
+    lines = re.findall(r'^OP\((\w+),\s*"([^"]*)",\s*"([^"]*)"\)', text, re.MULTILINE)
+    return {
+        name: (tuple(operands.split()), tuple(attributes.split())) for name, operands, attributes in lines
+    }
+
+
+SCHEMA = ops_def()
+
+
+def differences(function, array):
+    """Central differences of a number by the elements of an array."""
+    found = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        above, below = array.copy(), array.copy()
+        above[index] += STEP
+        below[index] -= STEP
+        found[index] = (function(above) - function(below)) / (2 * STEP)
+    return found
+
+
+def assert_gradient(found, function, array):
+    np.testing.assert_allclose(found, differences(function, array), rtol=1e-6, atol=1e-9)
+
+
+def test_schema_is_that_of_ops_def():
+    assert len(SCHEMA) > 10
+    assert reference.schema() == SCHEMA
+
+
+# ---- random numbers --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0,) * 4, (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ((2**32 - 1,) * 4, (2**32 - 1,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_philox_gives_the_known_answers(counter, key, words):
+    assert " ".join(f"{word:08x}" for word in philox(counter, key)) == words
+
+
+def test_random_words_are_counted_by_row_and_column():
+    seed, draw, stream = 2**40 + 5, 3 * 2**32 + 9, 65530
+    words = random_words(seed, draw, stream, 3, 6)
+    assert words.shape == (3, 6)
+    last = (stream + 65536 * 3) % 2**32
+    for row, column in np.ndindex(3, 6):
+        block = philox((column // 4, row, 9, last), (5, 2**8))
+        assert words[row, column] == block[column % 4]
+    np.testing.assert_array_equal(random_words(seed, draw, stream, 2, 5), words[:2, :5])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kind", "x", "y"), [("dropout_forward", "x", "y"), ("dropout_backward", "dy", "dx")]
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_dropout(kind, x, y, in_place, dtype, rng):
+    values, rate = rng.normal(size=(ROWS, 9)).astype(dtype), 0.3
+    where = {y: x} if in_place else None
+
+    def drop(training):
+        return run_op(
+            kind, {x: values}, {y: 9}, None, {"rate": rate, "stream": 2}, in_place=where, training=training
+        )[y]
+
+    np.testing.assert_array_equal(drop(False), values)
+    kept = random_words(2**40 + 5, 4, 2, ROWS, 9) >= math.floor(rate * 2**32)
+    assert 0 < kept.sum() < kept.size
+    np.testing.assert_array_equal(drop(True), np.where(kept, values * values.dtype.type(1 / 0.7), 0))
+
+
+# ---- dense -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+def test_dense_and_its_gradients(bias, activation, rng):
+    x, weight = rng.normal(size=(ROWS, 4)), rng.normal(size=(4, 3))
+    b, dy = rng.normal(size=(1, 3)), rng.normal(size=(ROWS, 3))
+    attributes = {"activation": activation, "alpha": 0.0}
+
+    def forward(x=x, weight=weight, b=b):
+        flat = {"weight": ("parameters", weight)} | ({"bias": ("parameters", b)} if bias else {})
+        return run_op("dense_forward", {"x": x}, {"y": 3}, flat, attributes)["y"]
+
+    g = {"linear": lambda z: z, "tanh": np.tanh, "relu": lambda z: z * (z > 0)}[activation]
+    np.testing.assert_allclose(forward(), g(x @ weight + (b if bias else 0)), rtol=1e-14)
+    if activation != "linear":
+        return
+    grads = {"weight_grad": ("gradients", np.zeros((4, 3)))}
+    if bias:
+        grads["bias_grad"] = ("gradients", np.zeros((1, 3)))
+    found = run_op("dense_backward_weight", {"x": x, "dy": dy}, None, grads)
+    assert_gradient(found["weight_grad"], lambda weight: np.sum(forward(weight=weight) * dy), weight)
+    if bias:
+        assert_gradient(found["bias_grad"], lambda b: np.sum(forward(b=b) * dy), b)
+    flat = {"weight": ("parameters", weight)}
+    dx = run_op("dense_backward_input", {"dy": dy}, {"dx": 4}, flat, attributes)["dx"]
+    assert_gradient(dx, lambda x: np.sum(forward(x=x) * dy), x)
+    saved = np.tanh(x)  # the derivative of the layer below becomes part of the product
+    dx = run_op(
+        "dense_backward_input",
+        {"dy": dy, "saved": saved},
+        {"dx": 4},
+        flat,
+        {"activation": "tanh", "alpha": 0.0},
+    )["dx"]
+    assert_gradient(dx, lambda x: np.sum(forward(x=np.tanh(x)) * dy), x)
+
+
+# ---- activations -----------------------------------------------------------------------
+
+
+def textbook(kind, z, alpha):
+    """An activation in 60 digits."""
+    z = mpmath.mpf(float(z))
+    scale, selu_alpha = mpmath.mpf("1.0507009873554804934"), mpmath.mpf("1.6732632423543772848")
+    cdf = mpmath.erfc(-z / mpmath.sqrt(2)) / 2
+    formulas = {
+        "linear": lambda: z,
+        "relu": lambda: max(z, 0),
+        "leaky_relu": lambda: z if z > 0 else alpha * z,
+        "elu": lambda: z if z > 0 else alpha * mpmath.expm1(z),
+        "selu": lambda: scale * (z if z > 0 else selu_alpha * mpmath.expm1(z)),
+        "sigmoid": lambda: 1 / (1 + mpmath.exp(-z)),
+        "tanh": lambda: mpmath.tanh(z),
+        "softplus": lambda: mpmath.log1p(mpmath.exp(z)),
+        "gelu": lambda: z * cdf,
+        "gelu_tanh": lambda: z / (1 + mpmath.exp(-2 * mpmath.sqrt(2 / mpmath.pi) * (z + 0.044715 * z**3))),
+        "silu": lambda: z / (1 + mpmath.exp(-z)),
+        "mish": lambda: z * mpmath.tanh(mpmath.log1p(mpmath.exp(z))),
+    }
+    with mpmath.workdps(60):
+        return float(formulas[kind]())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_activations(kind, dtype):
+    z = [-700, -90, -37, -20, -5, -1, -0.1, -1e-5, 0, 1e-5, 0.1, 0.5, 1, 5, 20, 37, 90, 700, 1e30]
+    x = np.resize(np.array(z, dtype), (ROWS, 4))
+    alpha = ALPHA.get(kind, 0.0)
+    attributes = {"activation": kind, "alpha": alpha}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = run_op("activation_forward", {"x": x}, {"y": 4}, None, attributes)["y"]
+        in_place = run_op("activation_forward", {"x": x}, {"y": 4}, None, attributes, in_place={"y": "x"})[
+            "y"
+        ]
+    np.testing.assert_array_equal(in_place, y)
+    expected = np.vectorize(lambda v: textbook(kind, v, alpha))(x)
+    accuracy = {"float32": 2e-6, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(y, expected, rtol=accuracy, atol=np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_activations_at_the_ends(kind):
+    x = np.resize(np.array([-np.inf, np.inf, np.nan]), (ROWS, 3))
+    alpha = ALPHA.get(kind, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attributes = {"activation": kind, "alpha": alpha}
+        y = run_op("activation_forward", {"x": x}, {"y": 3}, None, attributes)["y"][0]
+    low = {"linear": -np.inf, "leaky_relu": -np.inf, "elu": -1.5, "tanh": -1.0}
+    low["selu"] = -1.0507009873554805 * 1.6732632423543773
+    assert y[0] == pytest.approx(low.get(kind, 0.0), rel=1e-15)
+    assert y[1] == {"sigmoid": 1, "tanh": 1}.get(kind, np.inf)
+    assert np.isnan(y[2])
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_derivatives_of_activations(kind, in_place, rng):
+    x, dy = rng.normal(scale=2, size=(ROWS, 4)), rng.normal(size=(ROWS, 4))
+    attributes = {"activation": kind, "alpha": ALPHA.get(kind, 0.0)}
+
+    def forward(x):
+        return run_op("activation_forward", {"x": x}, {"y": 4}, None, attributes)["y"]
+
+    saved = x if ACTIVATIONS[kind] == "input" else forward(x)
+    where = {"dx": "dy"} if in_place else None
+    dx = run_op(
+        "activation_backward", {"saved": saved, "dy": dy}, {"dx": 4}, None, attributes, in_place=where
+    )["dx"]
+    assert_gradient(dx, lambda x: np.sum(forward(x) * dy), x)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_softmax(in_place, rng):
+    x, dy = rng.normal(scale=3, size=(ROWS, 4)), rng.normal(size=(ROWS, 4))
+    x[0] += 1000
+
+    def forward(x):
+        return run_op("softmax_forward", {"x": x}, {"y": 4}, in_place={"y": "x"} if in_place else None)["y"]
+
+    exact = np.exp(x - x.mean(axis=1, keepdims=True))
+    y = forward(x)
+    np.testing.assert_allclose(y, exact / exact.sum(axis=1, keepdims=True), rtol=1e-13)
+    where = {"dx": "dy"} if in_place else None
+    dx = run_op("softmax_backward", {"y": y, "dy": dy}, {"dx": 4}, in_place=where)["dx"]
+    np.testing.assert_allclose(dx, differences(lambda x: np.sum(forward(x) * dy), x), rtol=1e-6, atol=1e-9)
+
+
+# ---- losses ----------------------------------------------------------------------------
+
+
+def textbook_loss(kind, p, y, parameter):
+    """One element of an element-wise loss."""
+    e = p - y
+    return {
+        "mean_squared_error": lambda: e**2,
+        "half_squared_error": lambda: e**2 / 2,
+        "mean_absolute_error": lambda: abs(e),
+        "huber": lambda: e**2 / 2 if abs(e) <= parameter else parameter * (abs(e) - parameter / 2),
+        "quantile": lambda: max(parameter * -e, (parameter - 1) * -e),
+        "poisson": lambda: p - y * math.log(p + 1e-7),
+        "binary_cross_entropy": lambda: -y * math.log(p) - (1 - y) * math.log(1 - p),
+        "sigmoid_binary_cross_entropy": lambda: math.log1p(math.exp(p)) - y * p,
+    }[kind]()
+
+
+LOSS_CASES = [*((kind, None) for kind in LOSSES)] + [
+    (kind, columns)
+    for kind in ("cross_entropy_loss", "softmax_cross_entropy_loss")
+    for columns in (1, 3)  # labels, probabilities
+]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize(("kind", "target_columns"), LOSS_CASES)
+def test_losses(kind, target_columns, in_place, weighted, rng):
+    p, y = rng.uniform(0.1, 0.9, size=(2, ROWS, 3))
+    weight = rng.uniform(0.5, 2.0, size=(ROWS, 1)) if weighted else np.ones((ROWS, 1))
+    if target_columns is None:
+        parameter = 0.3
+        attributes = {"loss": kind, "parameter": parameter}
+        values = np.vectorize(lambda p, y: textbook_loss(kind, p, y, parameter))(p, y)
+        rows = values.sum(axis=1) if kind == "half_squared_error" else values.mean(axis=1)
+        kind = "elementwise_loss"
+    else:
+        attributes = {"label_smoothing": 0.1}
+        y = rng.integers(0, 3, size=(ROWS, 1)).astype(float) if target_columns == 1 else y
+        t = (np.eye(3)[y[:, 0].astype(int)] if target_columns == 1 else y) * 0.9 + 0.1 / 3
+        log = np.log(p) if kind == "cross_entropy_loss" else p - np.log(np.exp(p).sum(axis=1, keepdims=True))
+        rows = -(t * log).sum(axis=1)
+    where = {"delta": "prediction"} if in_place else None
+
+    def run(p):
+        reads = {"prediction": p, "target": y} | ({"sample_weight": weight} if weighted else {})
+        return run_op(kind, reads, {"delta": 3}, None, attributes, in_place=where)
+
+    found = run(p)
+    assert found["loss"] == pytest.approx((np.sum(weight[:, 0] * rows), weight.sum()), rel=1e-12)
+    assert_gradient(found["delta"], lambda p: run(p)["loss"][0] / weight.sum(), p)
+
+
+def test_without_weight_there_is_no_delta():
+    p, y, weight = np.ones((ROWS, 2)), np.zeros((ROWS, 2)), np.zeros((ROWS, 1))
+    found = run_op(
+        "elementwise_loss",
+        {"prediction": p, "target": y, "sample_weight": weight},
+        {"delta": 2},
+        None,
+        {"loss": "mean_squared_error", "parameter": 0.0},
+    )
+    assert found["loss"] == (0, 0)
+    assert not found["delta"].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["binary_cross_entropy", "cross_entropy_loss"])
+def test_probabilities_are_clipped(kind, dtype):
+    low = {"float32": 1e-7, "float64": 1e-15}[dtype]
+    p, y = np.zeros((ROWS, 2), dtype), np.ones((ROWS, 2), dtype)
+    op, attributes = kind, {"label_smoothing": 0.0}
+    if kind == "binary_cross_entropy":
+        op, attributes = "elementwise_loss", {"loss": kind, "parameter": 0.0}
+    found = run_op(op, {"prediction": p, "target": y}, {"delta": 2}, None, attributes)
+    per_row = -math.log(low) * (1 if kind == "binary_cross_entropy" else 2)
+    assert found["loss"][0] / ROWS == pytest.approx(per_row, rel=1e-6)
+    assert not found["delta"].any()
+
+
+# ---- optimizers ------------------------------------------------------------------------
+
+
+def trace(kind, gradients, rates, h, p):
+    """Parameters after each step, one number at a time."""
+    m = v = average = buffer = 0.0
+    for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), 1):
+        if h.get("decoupled"):
+            p -= rate * h["weight_decay"] * p
+        else:
+            g += h["weight_decay"] * p
+        if kind == "sgd":
+            buffer = h["momentum"] * buffer + g
+            p -= rate * (g + h["momentum"] * buffer if h["nesterov"] else buffer)
+        elif kind == "adam":
+            m = h["beta_1"] * m + (1 - h["beta_1"]) * g
+            v = h["beta_2"] * v + (1 - h["beta_2"]) * g**2
+            m_hat, v_hat = m / (1 - h["beta_1"] ** t), v / (1 - h["beta_2"] ** t)
+            p -= rate * m_hat / (math.sqrt(v_hat) + h["epsilon"])
+        else:
+            v = h["rho"] * v + (1 - h["rho"]) * g**2
+            average = h["rho"] * average + (1 - h["rho"]) * g
+            spread = v - average**2 if h["centered"] else v
+            buffer = h["momentum"] * buffer + g / (math.sqrt(spread) + h["epsilon"])
+            p -= rate * buffer
+    return p
+
+
+ADAM = {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3, "weight_decay": 0.1}
+RMSPROP = {"rho": 0.9, "epsilon": 1e-3, "weight_decay": 0.1}
+OPTIMIZERS = [
+    ("sgd", {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}, ()),
+    ("sgd", {"momentum": 0.9, "nesterov": False, "weight_decay": 0.1}, ("momentum_buffer",)),
+    ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, ("momentum_buffer",)),
+    ("adam", ADAM | {"decoupled": False}, ("m", "v")),
+    ("adam", ADAM | {"decoupled": True}, ("m", "v")),
+    ("rmsprop", RMSPROP | {"momentum": 0.0}, ("v",)),
+    ("rmsprop", RMSPROP | {"momentum": 0.5}, ("v", "momentum_buffer")),
+    ("rmsprop", RMSPROP | {"momentum": 0.5}, ("v", "momentum_buffer", "gradient_average")),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "attributes", "slots"), OPTIMIZERS)
+def test_optimizers(kind, attributes, slots, dtype, rng):
+    count, rates = 6, [0.1, 0.05, 0.2, 0.01]
+    start, g = rng.normal(size=count).astype(dtype), rng.normal(size=(len(rates), count)).astype(dtype)
+    parameters, gradients, state = start.copy(), np.zeros(count, dtype), np.zeros(count * len(slots), dtype)
+    places = {"parameters": ("parameters", 0), "gradients": ("gradients", 0)}
+    places |= {slot: ("state", count * i) for i, slot in enumerate(slots)}
+    operands = {name.rstrip("?"): None for name in SCHEMA[kind][0]}
+    operands |= {name: Tensor(arena, at, 1, count, count) for name, (arena, at) in places.items()}
+    sizes = {"parameters": count, "gradients": count, "state": state.size, "workspace": 0}
+    columns = {"inputs": 1, "outputs": 1, "targets": 1}
+    plan = Plan((Op(kind, "update", operands, attributes),), dtype, 1, sizes, columns, (), slots, 0)
+    counters = np.zeros(2, np.int64)
+    program = reference.Program(plan, parameters, gradients, state, counters)
+    for values, rate in zip(g, rates, strict=True):
+        gradients[:] = values
+        program.run(("update",), 0, 1, learning_rates=np.array([rate]))
+        np.testing.assert_array_equal(gradients, values)  # the gradients are the user's to read
+    h = attributes | {"centered": "gradient_average" in slots}
+    expected = [trace(kind, [float(v) for v in g[:, i]], rates, h, float(start[i])) for i in range(count)]
+    np.testing.assert_allclose(parameters, expected, rtol={"float32": 1e-4, "float64": 1e-11}[dtype])
+    assert counters.tolist() == [len(rates), 0]
+
+
+# ---- the program -----------------------------------------------------------------------
+
+
+def test_batches_order_and_counters(rng):
+    rows, size = 7, 3
+    x = Tensor("workspace", 0, size, 2, 2, per_row=True)
+    sources = [Tensor(arena, 0, size, 2, 2, per_row=True) for arena in ("inputs", "outputs")]
+    flat = Tensor("parameters", 0, 1, 1, 1)
+    ops = (
+        Op("gather", "gather", {"source": sources[0], "out": x}),
+        Op("dropout_forward", "forward", {"x": x, "y": x}, {"rate": 0.0, "stream": 0}),
+        Op("scatter", "output", {"source": x, "out": sources[1]}),
+        Op(
+            "sgd",
+            "update",
+            {"parameters": flat, "gradients": Tensor("gradients", 0, 1, 1, 1), "momentum_buffer": None},
+            {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+        ),
+    )
+    sizes = {"parameters": 1, "gradients": 1, "state": 0, "workspace": size * 2}
+    plan = Plan(ops, "float64", size, sizes, {"inputs": 2, "outputs": 2, "targets": 0}, (), (), 0)
+    parameters, counters = np.zeros(1), np.array([10, 20])
+    program = reference.Program(plan, parameters, np.ones(1), np.zeros(0), counters)
+    inputs, outputs, order = rng.normal(size=(rows, 2)), np.zeros((rows, 2)), rng.permutation(rows)
+    phases = ("gather", "forward", "output", "update")
+    arrays = {"inputs": inputs, "outputs": outputs, "order": order}
+    sums = program.run(phases, 1, 6, **arrays, learning_rates=np.array([0.5, 0.25]), training=True)
+    assert sums == (0, 0)
+    np.testing.assert_array_equal(outputs[1:], inputs[order[1:]])  # results lie at their positions
+    assert not outputs[0].any()
+    assert parameters[0] == -0.75
+    assert counters.tolist() == [12, 22]
+    program.run(("gather", "forward"), 0, 7, inputs=inputs)
+    assert counters.tolist() == [12, 22]  # no training, no draw
+    with pytest.raises(ValueError, match="learning_rates: needed by the phase 'update'"):
+        program.run(("update",), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        (Op("nothing", "forward", {}), "unknown operation"),
+        (Op("softmax_forward", "forward", {"x": None}), "takes operands"),
+        (Op("softmax_forward", "forward", {"x": None, "y": None}), "missing operand 'x'"),
+        (
+            Op("softmax_forward", "forward", dict.fromkeys("xy", Tensor("workspace", 1, 2, 2, 2))),
+            "operand outside its arena",
+        ),
+    ],
+)
+def test_plans_are_checked(op, message):
+    sizes = {"parameters": 0, "gradients": 0, "state": 0, "workspace": 4}
+    plan = Plan((op,), "float64", 2, sizes, {"inputs": 1, "outputs": 1, "targets": 1}, (), (), 0)
+    with pytest.raises(ValueError, match=message):
+        reference.Program(plan, *np.zeros((3, 0)), np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets", "sample_weights"])
+def test_matrices_have_a_row_for_each_position(name):
+    sizes = {"parameters": 0, "gradients": 0, "state": 0, "workspace": 0}
+    plan = Plan((), "float64", 2, sizes, {"inputs": 1, "outputs": 1, "targets": 1}, (), (), 0)
+    program = reference.Program(plan, *np.zeros((3, 0)), np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match=f"{name}: expected 3 rows of 1 columns, got 2 elements"):
+        program.run(("gather",), 0, 3, **{name: np.zeros((2, 1))})

@@ -1,0 +1,403 @@
+"""Model files: what goes in comes out; what is damaged, foreign or unwritable is a clear error."""
+
+import errno
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fastbp import model_file
+
+METADATA = {"layers": [{"class": "Dense", "units": 3}], "name": "é ∂L/∂w", "rate": 0.1, "none": None}
+POSIX = os.name == "posix"
+
+
+def tensors():
+    rng = np.random.default_rng(0)
+    return {
+        "dense.weight": rng.normal(size=(3, 4)).astype("f4"),
+        "dense.bias": rng.normal(size=3),
+        "step": np.array([7], np.int64),
+    }
+
+
+def same(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        assert left[name].dtype == right[name].dtype
+        np.testing.assert_array_equal(left[name], right[name], strict=True)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+def test_round_trip(path, kind):
+    model_file.write(kind(path), tensors(), METADATA)
+    read, metadata = model_file.read(kind(path))
+    same(read, tensors())
+    assert metadata == METADATA
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_relative_path_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model_file.write("m", tensors(), {})
+    same(model_file.read("m")[0], tensors())
+
+
+@given(
+    arrays=st.dictionaries(
+        st.text(max_size=8).filter(lambda name: name != "__metadata__"),
+        hnp.arrays(
+            st.sampled_from(["<f4", "<f8", ">f4", ">f8", "i8", "u1", "?"]),
+            hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+        ).map(lambda a: a[::-1] if a.ndim else a),
+        max_size=4,
+    )
+)
+@settings(deadline=None)
+def test_any_names_layouts_and_byte_orders(arrays):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "m")
+        model_file.write(path, arrays, {})
+        read, _ = model_file.read(path)
+    same(read, {name: a.astype(a.dtype.newbyteorder("=")) for name, a in arrays.items()})
+
+
+def test_other_programs_can_read_it(path):
+    model_file.write(path, tensors(), METADATA)
+    same(safetensors.numpy.load_file(path), tensors())
+    with safetensors.safe_open(path, "np") as file:
+        entries = file.metadata()
+    assert entries["format"] == "fastbp"
+    assert entries["version"] == "1"
+    assert json.loads(entries["metadata"]) == METADATA
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metadata", "error", "message"),
+    [
+        ({}, {"a": object()}, TypeError, "metadata has no form in JSON: Object of type object"),
+        ({}, {"a": float("nan")}, ValueError, "metadata has no form in JSON: Out of range"),
+        ({"a": np.array([None])}, {}, ValueError, "tensors of dtype object have no form in safetensors"),
+        ({"a": np.array(["x"])}, {}, ValueError, "tensors of dtype <U1 have no form in safetensors"),
+    ],
+)
+def test_what_cannot_be_written(path, arrays, metadata, error, message):
+    path.write_bytes(b"before")
+    with pytest.raises(error, match=message):
+        model_file.write(path, arrays, metadata)
+    assert path.read_bytes() == b"before"
+
+
+class TestReplacing:
+    def test_a_failing_disk_leaves_the_old_file(self, path, monkeypatch):
+        model_file.write(path, tensors(), METADATA)
+        before = path.read_bytes()
+
+        def fail(descriptor):
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="the model cannot be saved: Input/output error") as caught:
+            model_file.write(path, {}, {})
+        assert caught.value.errno == errno.EIO
+        assert caught.value.filename == str(path)
+        assert path.read_bytes() == before
+        assert os.listdir(path.parent) == [path.name]
+
+    def test_an_interruption_leaves_the_old_file(self, path, monkeypatch):
+        path.write_bytes(b"before")
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model_file.write(path, tensors(), {})
+        assert path.read_bytes() == b"before"
+        assert os.listdir(path.parent) == [path.name]
+
+    @pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+    def test_folders_that_cannot_be_synced(self, path, monkeypatch, number, passes):
+        fsync = os.fsync
+
+        def only_files(descriptor):
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", only_files)
+        if passes or not POSIX:
+            model_file.write(path, tensors(), {})
+        else:
+            with pytest.raises(OSError, match="the model cannot be saved"):
+                model_file.write(path, tensors(), {})
+        same(model_file.read(path)[0], tensors())
+
+    def test_file_and_folder_are_synced_in_order(self, path, monkeypatch):
+        calls = []
+        fsync, replace = os.fsync, os.replace
+        monkeypatch.setattr(
+            os, "fsync", lambda d: (calls.append(stat.S_ISDIR(os.fstat(d).st_mode)), fsync(d))[1]
+        )
+        monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b))[1])
+        model_file.write(path, tensors(), {})
+        assert calls == [False, "replace", True] if POSIX else [False, "replace"]
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="the model cannot be saved: there is no folder"):
+            model_file.write(tmp_path / "absent" / "m", tensors(), {})
+
+    def test_a_folder_as_target(self, tmp_path):
+        with pytest.raises(IsADirectoryError, match="the model cannot be saved: this is a folder"):
+            model_file.write(tmp_path, tensors(), {})
+        assert os.listdir(tmp_path) == []
+
+    def test_a_file_as_folder(self, path):
+        path.write_bytes(b"")
+        with pytest.raises(OSError, match="the model cannot be saved"):
+            model_file.write(path / "m", tensors(), {})
+
+
+if POSIX:
+
+    def run(code, *arguments):
+        """Run code in a process of its own, as an ordinary user who may not write everywhere."""
+        prelude = (
+            "import os, resource, signal, sys\n"
+            "import numpy as np, safetensors.numpy\n"  # the other user may not reach them
+            "from fastbp import model_file\n"
+            "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        )
+        command = [sys.executable, "-W", "ignore", "-c", prelude + code, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    SAVE = (
+        "try: model_file.write(sys.argv[1], {'a': np.ones(100_000)}, {})\n"
+        "except OSError as error: print(type(error).__name__, error.errno, error.strerror)\n"
+    )
+
+    @pytest.fixture
+    def open_folder():
+        """A folder that any user can reach and write into."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            yield pathlib.Path(folder)
+
+    class TestOtherUsers:
+        def test_a_full_disk(self, open_folder):
+            """The system itself refuses to write on, as it does on a full disk."""
+            path = open_folder / "m"
+            path.write_bytes(b"before")
+            path.chmod(0o666)
+            limit = (
+                "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+                "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+            )
+            printed = run(limit + SAVE, path)
+            assert printed == f"OSError {errno.EFBIG} the model cannot be saved: {os.strerror(errno.EFBIG)}"
+            assert path.read_bytes() == b"before"
+            assert os.listdir(open_folder) == ["m"]
+
+        def test_a_read_only_folder(self, open_folder):
+            path = open_folder / "m"
+            path.write_bytes(b"before")
+            path.chmod(0o666)
+            open_folder.chmod(0o555)
+            printed = run(SAVE, path)
+            open_folder.chmod(0o777)
+            assert printed.startswith(f"PermissionError {errno.EACCES} the model cannot be saved: ")
+            assert path.read_bytes() == b"before"
+
+        def test_a_write_protected_file(self, open_folder):
+            path = open_folder / "m"
+            path.write_bytes(b"before")
+            path.chmod(0o444)
+            expected = (
+                f"PermissionError {errno.EACCES} the model cannot be saved: the file there is write-protected"
+            )
+            assert run(SAVE, path) == expected
+            assert path.read_bytes() == b"before"
+
+        def test_a_folder_that_cannot_be_listed(self, open_folder):
+            open_folder.chmod(0o333)
+            assert run(SAVE, open_folder / "m") == ""
+            open_folder.chmod(0o777)
+            same(model_file.read(open_folder / "m")[0], {"a": np.ones(100_000)})
+
+    class TestPermissions:
+        @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+        def test_a_new_file_follows_the_umask(self, path, mask):
+            before = os.umask(mask)
+            try:
+                model_file.write(path, tensors(), {})
+            finally:
+                os.umask(before)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+        @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+        def test_a_replaced_file_hands_its_own_on(self, path, mode):
+            path.write_bytes(b"before")
+            path.chmod(mode)
+            model_file.write(path, tensors(), {})
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+
+        def test_a_symbolic_link_stays_one(self, tmp_path, path):
+            link = tmp_path / "link"
+            link.symlink_to(path.name)
+            for _ in range(2):  # at first it leads nowhere
+                model_file.write(link, tensors(), {})
+                assert link.is_symlink()
+                same(model_file.read(path)[0], tensors())
+
+        def test_a_device_or_pipe_stays_one(self, tmp_path):
+            pipe = tmp_path / "pipe"
+            os.mkfifo(pipe)
+            with pytest.raises(OSError, match="this is no regular file"):
+                model_file.write(pipe, tensors(), {})
+            assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def content(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def tagged(**entries):
+    return {"__metadata__": {"format": "fastbp", "version": "1", "metadata": "{}"} | entries}
+
+
+class TestReading:
+    def test_no_file(self, path):
+        with pytest.raises(FileNotFoundError):
+            model_file.read(path)
+        with pytest.raises(OSError, match=r"irectory|denied"):
+            model_file.read(path.parent)
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"", r"it is truncated or not in the safetensors format \(0 bytes\)"),
+            (b"1234567", "it is truncated"),
+            (b"\xff" * 8, "it is truncated"),
+            (b"a,b,c\n1,2,3\n4,5,6\n", "it is truncated or not in the safetensors format"),
+            (content(b"{not json"), "its header is not in the safetensors format"),
+            (content(b"\xff\xfe"), "its header is not in the safetensors format"),
+            (content(b"[" * 100_000), "its header is not in the safetensors format"),
+            (content(b"9" * 5000), "its header is not in the safetensors format"),
+            (content([1]), "no JSON object"),
+            (content({}), "it is a safetensors file of another program"),
+            (content({"__metadata__": {"format": "pt"}}), "it is a safetensors file of another program"),
+            (content({"__metadata__": [1]}), "it is a safetensors file of another program"),
+            (content(tagged(version="2")), "its version is '2', and this fastbp knows version 1$"),
+            (content(tagged(version=None)), "its version is None"),
+            (content(tagged(metadata="{")), "its metadata is not JSON"),
+            (content(tagged(metadata="[" * 100_000)), "its metadata is not JSON"),
+            (content(tagged(metadata=3)), "its metadata is not JSON"),
+            (content(tagged(metadata="[]")), "its metadata is not a JSON object"),
+            (content({"__metadata__": {"format": "fastbp", "version": "1"}}), "its metadata is not JSON"),
+            (
+                content(tagged() | {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"0123"),
+                "it is damaged",
+            ),
+            (
+                content(tagged() | {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"012"),
+                "it is damaged",
+            ),
+            (
+                content(
+                    tagged() | {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"01234567"
+                ),
+                "it is damaged",
+            ),
+            (
+                content(tagged() | {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
+                "it is damaged",
+            ),
+            (
+                content(tagged() | {"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"01"),
+                "it is damaged",
+            ),
+            (content(tagged() | {"a": 1}), "it is damaged"),
+        ],
+    )
+    def test_what_is_no_model(self, path, data, message):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=message) as caught:
+            model_file.read(path)
+        assert str(caught.value).startswith(f"{str(path)!r} is no model file of fastbp: ")
+
+    @given(data=st.data())
+    @settings(max_examples=300, deadline=None)
+    def test_damaged_files_never_crash(self, data):
+        """A truncated file is always noticed; a flipped byte at least never changes shapes unnoticed."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "m")
+            model_file.write(path, tensors(), METADATA)
+            good = path.read_bytes()
+            if data.draw(st.booleans()):
+                path.write_bytes(good[: data.draw(st.integers(0, len(good) - 1))])
+                with pytest.raises(ValueError, match="is no model file of fastbp"):
+                    model_file.read(path)
+                return
+            bad = bytearray(good)
+            header = 8 + int.from_bytes(good[:8], "little")
+            for _ in range(data.draw(st.integers(1, 3))):
+                bad[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
+            path.write_bytes(bad)
+            try:
+                read, metadata = model_file.read(path)
+            except ValueError:
+                return
+            assert sum(tensor.nbytes for tensor in read.values()) == len(good) - header
+            assert isinstance(metadata, dict)
+
+    @given(data=st.binary(max_size=200))
+    @settings(deadline=None)
+    def test_noise_is_rejected(self, data):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "m")
+            for noise in (data, content(data)):
+                path.write_bytes(noise)
+                with pytest.raises(ValueError, match="is no model file of fastbp"):
+                    model_file.read(path)
+
+    def test_nothing_is_unpickled(self, path):
+        import pickle
+
+        path.write_bytes(pickle.dumps(tensors()))
+        with pytest.raises(ValueError, match="is no model file of fastbp"):
+            model_file.read(path)
+
+
+class TestCheckTensors:
+    EXPECTED = {"w": ((3, 2), "float32"), "b": ((3,), "float32")}  # noqa: RUF012
+
+    def test_what_fits(self):
+        model_file.check_tensors(self.EXPECTED, {"w": np.ones((3, 2), "f4"), "b": np.ones(3, "f4")})
+
+    def test_every_problem_is_named(self):
+        with pytest.raises(ValueError, match="the tensors do not fit the architecture: ") as caught:
+            model_file.check_tensors(self.EXPECTED, {"w": np.ones((2, 3)), "c": np.ones(3)})
+        assert str(caught.value).split(": ")[1].split("; ") == [
+            "'w' has shape (2, 3), expected (3, 2)",
+            "'w' has dtype float64, expected float32",
+            "'b' is missing",
+            "'c' is not expected",
+        ]
