@@ -88,7 +88,7 @@ class Network:
     parameters, gradients, state : ndarray
         Flat arrays; see :class:`fastbp.engine.plan.Plan`.
     counters : ndarray of two int64
-        Optimizer steps, and training forward passes, so far.
+        Batches that took part in an optimizer step, and training forward passes, so far.
     """
 
     def __init__(
@@ -164,14 +164,34 @@ class Network:
         if not optimizer:
             return views
         layers = {layer.name: layer for layer in self.layers}
-        slots = self.state.reshape(len(self.plan.slots), -1) if self.plan.slots else ()
-        for slot, flat in zip(self.plan.slots, slots, strict=True):
+        for slot in self.plan.slots:
+            flat = self._slot(slot)
             for parameter in self.plan.parameters:
                 layer, _, name = parameter.name.rpartition(".")
                 t = parameter.tensor
                 memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
+
+    def _slot(self, name: str) -> Array:
+        """One of the optimizer's arrays, laid out like the parameters."""
+        size, number = self.parameters.size, self.plan.slots.index(name)
+        return self.state[number * size : (number + 1) * size]
+
+    @property
+    def has_average(self) -> bool:
+        """Whether the optimizer keeps a moving average of the parameters, and has begun with it."""
+        return "average" in self.plan.slots and self.counters[0] >= self.optimizer.accumulation
+
+    def swap_average(self) -> None:
+        """Put the moving average in the place of the parameters, and the other way round."""
+        average = self._slot("average")
+        self.parameters[...], average[...] = average.copy(), self.parameters.copy()
+
+    def adopt_average(self) -> None:
+        """Let the parameters become their moving average, if there is one: what a training ends with."""
+        if self.has_average:
+            self.parameters[...] = self._slot("average")
 
     # ---- programs ----
 
@@ -194,7 +214,7 @@ class Network:
         return found
 
     def _rates(self, batches: int) -> NDArray[np.float64]:
-        return np.full(batches, self.optimizer.learning_rate)
+        return self.optimizer.rates(int(self.counters[0]), batches)
 
     # ---- training ----
 
