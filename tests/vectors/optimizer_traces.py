@@ -112,6 +112,7 @@ def gradient(theta, step):
 def trace(name):
     import torch
 
+    torch.set_default_dtype(torch.float64)  # of NAdam's product of momenta, which is float32 otherwise
     _, kind, options = CASES[name]
     theta = torch.tensor(START, requires_grad=True)
     optimizer = getattr(torch.optim, kind)([theta], **options)
