@@ -236,7 +236,7 @@ static void run_batches(void *context, const fbp_member *member) {
             if (op->phase == FBP_UPDATE && batch.waiting < p->accumulation - 1 &&
                 functions[op->kind] != fbp_op_accumulate)
                 continue; /* until all gradients of the step are there */
-            if (op->phase == FBP_LOSS)
+            if (op->phase == FBP_LOSS && functions[op->kind] != fbp_op_penalty)
                 batch.weight_sum = batch.arena[FBP_SAMPLE_WEIGHTS] && p->batch_weights
                                        ? p->kernels->sum(batch.rows, at(p->batch_weights, &batch, 0))
                                        : (double)batch.rows;
