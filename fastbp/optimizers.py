@@ -142,6 +142,8 @@ class Rprop(Optimizer):
         step_size_max: float = 50.0,
         **options: Unpack[Options],
     ) -> None:
+        if "weight_decay" in options:
+            raise TypeError("Rprop has no argument 'weight_decay'")
         super().__init__(learning_rate, **options)
         self.eta_minus = check_number("eta_minus", eta_minus, "(0, 1)")
         self.eta_plus = check_number("eta_plus", eta_plus, "[1, inf)")
