@@ -111,13 +111,15 @@ static const char *check_shapes(const fbp_op *op) {
     } else if (strcmp(name, "clip_norm") != 0) { /* which takes the norms of other gradients too */
         for (int i = 1; i < FBP_OPERANDS; i++) fits = fits && (!present(&o[i]) || o[i].columns == o[0].columns);
     }
+    const int gradient = !strcmp(name, "scatter") && o[0].arena == FBP_GRADIENTS;
+    if (gradient) per_row = 2;
     if (!fits) return "operands of different shapes";
     for (int i = 0; i < FBP_OPERANDS; i++) {
         if (!present(&o[i])) continue;
         if (o[i].per_row != (int)(per_row >> i & 1)) return "operand in an arena of the other kind";
         if (o[i].arena > FBP_WORKSPACE && !copies) return "only gather and scatter reach the caller's matrices";
     }
-    if (copies && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
+    if (copies && !gradient && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
         return "gather leads to the workspace, scatter from it";
     if (!strcmp(name, "scatter") && o[1].arena != FBP_OUTPUTS && o[1].arena != FBP_INPUT_GRADIENTS)
         return "scatter to a matrix that is only read";

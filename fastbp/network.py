@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp import full_batch
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
@@ -149,6 +150,11 @@ class Network:
         self._bind()
 
     @property
+    def loss(self) -> Loss | None:
+        """The loss that training minimises."""
+        return self._task[0]
+
+    @property
     def output_size(self) -> int:
         """Number of outputs."""
         return self.plan.columns["outputs"]
@@ -220,6 +226,8 @@ class Network:
 
     def train(self, samples: Samples) -> float:
         """Do one step on all samples together and return their mean loss before it."""
+        if not self.optimizer.kind:
+            return full_batch.minimize(self, samples)
         rows = len(samples)
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
         program = self._program(rows, samples.targets.shape[1])
@@ -247,6 +255,12 @@ class Network:
         progress : callable
             Told how many batches are done since it was last called.
         """
+        if not self.optimizer.kind:
+            loss = full_batch.minimize(self, samples)
+            if outputs is not None:
+                outputs[...] = self.predict(samples.inputs)[order]
+            progress(-(-len(samples) // batch_size))
+            return loss
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
@@ -294,7 +308,15 @@ class Network:
         return dX
 
     def step(self) -> None:
-        """Let the optimizer do one step with the gradients as they are."""
+        """Let the optimizer do one step with the gradients as they are.
+
+        Raises
+        ------
+        RuntimeError
+            When the optimizer asks for losses and gradients itself.
+        """
+        if not self.optimizer.kind:
+            raise RuntimeError(f"{self.optimizer!r} makes no single step: use fit or train_on_batch")
         kept = self._forward_pass
         program = self._program(1) if kept is None else kept[0]
         program.run(("update",), 0, 1, learning_rates=self._rates(1))

@@ -14,14 +14,17 @@ from fastbp.checks import check_flag, check_number
 from fastbp.configurable import lookup
 from fastbp.optimizer import Optimizer, Options
 from fastbp.schedules import Schedule
+from fastbp.second_order import LBFGS, LevenbergMarquardt
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "LevenbergMarquardt",
     "Lion",
     "NAdam",
     "Optimizer",

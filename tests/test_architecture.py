@@ -18,7 +18,7 @@ GROUPS = {
     "plan": ("engine engine.plan engine.graph", ""),
     "descriptions": (
         "initializers regularizers constraints layer activations layers losses "
-        "schedules optimizer adaptive optimizers",
+        "schedules optimizer adaptive second_order optimizers",
         "basics plan",
     ),
     "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
@@ -27,7 +27,8 @@ GROUPS = {
     "machine": ("threads config", "basics choice"),
     "data": ("array_like data metrics", "basics"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "network": ("network", "plan descriptions planner choice"),
+    "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
+    "network": ("network", "plan descriptions planner choice minimisation"),
     "files": ("model_file", ""),
     "training": ("callbacks training", "data network"),
     "model": ("saving stack model", "basics plan descriptions data network files training"),

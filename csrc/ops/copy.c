@@ -1,5 +1,5 @@
-/* Rows between the caller's matrices and the workspace. The order of the samples applies to what describes
- * samples (inputs, targets, weights); results lie in the order of the positions. */
+/* Rows between the caller's matrices and the workspace; also the flat gradient, once for each row. The order of the
+ * samples applies to what describes samples (inputs, targets, weights); results lie in the order of the positions. */
 #include <string.h>
 
 #include "ops.h"
@@ -13,7 +13,7 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
         int64_t position = batch->position + i;
         int64_t sample = gathers && batch->order ? batch->order[position] : position;
         memcpy(at(to, batch, to->arena == FBP_WORKSPACE ? i : position),
-               at(from, batch, from->arena == FBP_WORKSPACE ? i : sample), bytes);
+               at(from, batch, !from->per_row ? 0 : from->arena == FBP_WORKSPACE ? i : sample), bytes);
     }
 }
 

@@ -48,7 +48,7 @@ def test_trace(name, engine):
 
 def test_every_optimizer_of_pytorch_is_here():
     ours = {kind for kind in vars(optimizers).values() if isinstance(kind, type)}
-    kinds = {kind for kind in ours if issubclass(kind, optimizers.Optimizer) and kind.key and kind.kind}
+    kinds = {kind for kind in ours if issubclass(kind, optimizers.Optimizer) and getattr(kind, "kind", "")}
     assert {type(case[0]) for case in vectors.CASES.values()} == kinds - {optimizers.Lion}
     assert {case[1] for case in vectors.CASES.values()} == {kind.__name__ for kind in kinds} - {"Lion"}
 

@@ -120,7 +120,8 @@ def test_every_optimizer_is_here():
     known = {
         k for k in vars(optimizers).values() if isinstance(k, type) and issubclass(k, optimizers.Optimizer)
     }
-    assert {type(optimizer) for optimizer in OPTIMIZERS.values()} == known - {optimizers.Optimizer}
+    known = {kind for kind in known if getattr(kind, "kind", "")}  # the others have no step
+    assert {type(optimizer) for optimizer in OPTIMIZERS.values()} == known
 
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS)[: list(OPTIMIZERS).index("amsgrad")])
