@@ -156,7 +156,7 @@ class _Squares:
             raise ValueError(f"{optimizer!r} minimises squares alone: the layers must have no regularizers")
         self.network, self.samples = network, samples
         tensors = [parameter.tensor for parameter in network.plan.parameters]
-        self.place = np.concatenate([t.offset + np.arange(t.rows * t.columns) for t in tensors])
+        self.place = np.concatenate([t.matrix(np.arange(network.parameters.size)).ravel() for t in tensors])
         weights = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         factor = 2 / network.output_size if isinstance(loss, MeanSquaredError) else 1.0
         self.roots = np.sqrt(factor * weights / weights.sum())[:, np.newaxis]

@@ -174,8 +174,7 @@ class Network:
             flat = self._slot(slot)
             for parameter in self.plan.parameters:
                 layer, _, name = parameter.name.rpartition(".")
-                t = parameter.tensor
-                memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
+                memory = parameter.tensor.matrix(flat)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
 

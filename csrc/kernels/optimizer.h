@@ -52,7 +52,8 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
             second = vec_max(load_span(v_max, span), second);
             store_span(v_max, span, second);
         }
-        store_span(parameters, span, shrink * p - step_size * first / (vec_sqrt(second) * root_scale + epsilon));
+        store_span(parameters, span,
+                   shrink * p - step_size * first * vec_reciprocal(vec_positive_sqrt(second) * root_scale + epsilon));
     }
 }
 

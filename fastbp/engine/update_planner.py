@@ -86,9 +86,9 @@ class UpdatePlan:
         return sums
 
     def _flat(self, value: Value) -> Tensor:
-        """A parameter as a row."""
+        """A parameter as a row, with the padding of its rows, which is 0."""
         place = self._places[value]
-        count = place.rows * place.columns
+        count = place.rows * place.stride
         return Tensor("parameters", place.offset, 1, count, count)
 
     # ---- operations ----
@@ -155,7 +155,7 @@ class UpdatePlan:
         ranges = [(self._whole, attributes)]
         if optimizer.weight_decay and not optimizer.decay_biases:
             decaying = [self._places[d.value] for d in self._declarations if d.decay]
-            border = max((round_up(t.offset + t.rows * t.columns) for t in decaying), default=0)
+            border = max((round_up(t.offset + t.rows * t.stride) for t in decaying), default=0)
             count = self._whole.columns - border
             ranges = [
                 (Tensor("parameters", 0, 1, border, border), attributes),
