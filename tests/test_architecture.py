@@ -15,7 +15,7 @@ CSRC = ROOT / "csrc"
 # A group knows itself and the groups named here, nothing else of the package.
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
-    "plan": ("engine engine.plan engine.graph", ""),
+    "plan": ("engine engine.plan engine.sparse engine.graph", ""),
     "descriptions": ("initializers layer activations layers losses optimizers", "basics plan"),
     "planner": ("engine.layout engine.planner", "basics plan descriptions"),
     "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),

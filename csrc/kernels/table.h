@@ -6,6 +6,7 @@
 #include "../isa/vec.h"
 #include "activation.h"
 #include "dropout.h"
+#include "gather.h"
 #include "gemm_tile.h"
 #include "kernels.h"
 #include "loss.h"
@@ -25,6 +26,8 @@ const fbp_kernels TABLE_NAME = {
     .kc = KC,
     .mc = MC,
     .nc = NC / GROUP * GROUP,
+    .gather = gather,
+    .add_at = add_at,
     .block = block,
     .pack = pack,
     .activation_forward = activation_forward,
