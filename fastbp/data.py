@@ -1,9 +1,10 @@
 """What X and y may be: everything a user may pass, checked once and converted to what the engine reads.
 
-The engine reads C-contiguous matrices in the dtype of the model. An array that is one already passes
-through without a copy; all else (lists, frames, other dtypes and memory layouts) is copied once. What
-cannot be right stops here, with a message that names the argument, the place, what was expected and what
-came.
+The engine reads C-contiguous matrices in the dtype of the model, and for inputs also integers, booleans,
+float16 and sparse rows, which it converts batch by batch. What is in such a form passes through without a
+copy; inputs in a memory-mapped file stay there and are read as training goes on; all else (lists, frames,
+other memory layouts) is copied once. What cannot be right stops here, with a message that names the
+argument, the place, what was expected and what came.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from numpy.typing import NDArray
 
 from fastbp.array_like import Array, Table, describe, frame_library, read, require, require_finite
 from fastbp.checks import check_number
+from fastbp.samples import Inputs
+from fastbp.sources import MappedRows, is_mapped, is_sparse, sparse_rows
 
 TargetKind = Literal["values", "probabilities", "classes"]
 
 _SUM_TOLERANCE = 1e-2  # of the probabilities of one sample: they may have been float16
 
 
-def features(X: object, *, dtype: str, columns: int | None = None, argument: str = "X") -> Array:
+def features(X: object, *, dtype: str, columns: int | None = None, argument: str = "X") -> Inputs:
     """Convert the inputs of a model.
 
     Parameters
     ----------
     X : array-like, shape (n, k)
-        NumPy array, nested list, pandas or polars frame, or anything with ``__array__`` or
-        ``__dlpack__``; floating-point numbers, integers or booleans, in any memory layout.
+        NumPy array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars frame, or
+        anything with ``__array__`` or ``__dlpack__``; floating-point numbers, integers or booleans, in any
+        memory layout.
     dtype : str
         "float32" or "float64".
     columns : int, optional
@@ -41,16 +45,17 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
 
     Returns
     -------
-    ndarray, shape (n, k)
-        C-contiguous; `X` itself, if it is that already. It may be read-only.
+    ndarray, SparseRows or MappedRows, shape (n, k)
+        An array is C-contiguous, holds integers, booleans or float16 as they came and all else in `dtype`;
+        it is `X` itself, if that is so already. It may be read-only.
 
     Raises
     ------
     TypeError
-        If `X` holds text, dates, complex numbers, None or other objects, or is sparse.
+        If `X` holds text, dates, complex numbers, None or other objects.
     ValueError
         If `X` has the wrong shape, is empty, or holds NaN, infinities or values out of the range of
-        `dtype`.
+        `dtype`. Those in a memory-mapped file are noticed when their rows are read.
 
     Examples
     --------
@@ -63,24 +68,21 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
     ValueError: X must have 2 dimensions (samples, features), not shape (2,): use X.reshape(-1, 1) for one
     feature or X.reshape(1, -1) for one sample
     """
-    table = read(X, dtype, argument)
-    shape = table.values.shape
-    if len(shape) != 2:
-        hint = ""
-        if len(shape) == 1:
-            hint = (
-                f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
-            )
-        elif len(shape) > 2:
-            hint = f": use {argument}.reshape(len({argument}), -1)"
-        raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
-    _require_some(table)
-    if columns is not None and shape[1] != columns:
+    found: Inputs
+    if is_sparse(X):
+        found = sparse_rows(X, dtype, argument)
+    elif is_mapped(X):
+        found = MappedRows(_matrix(np.asarray(X), argument), dtype, argument)
+    else:
+        table = read(X, dtype, argument, keep=True)
+        found = _matrix(table.values, argument)
+    if columns is not None and found.shape[1] != columns:
         raise ValueError(
-            f"{argument} has {shape[1]} columns, expected {columns}, the input size of the model"
+            f"{argument} has {found.shape[1]} columns, expected {columns}, the input size of the model"
         )
-    require_finite(table)
-    return table.values
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f":
+        require_finite(table)
+    return found
 
 
 def feature_names(X: object) -> tuple[str, ...] | None:
@@ -177,6 +179,20 @@ def targets(
         _require_probabilities(table)
         if kind == "classes":
             _require_distributions(table)
+    return matrix
+
+
+def output_gradients(dY: object, *, dtype: str, argument: str = "dY") -> Array:
+    """Convert the gradient of a loss with respect to the outputs: a finite matrix.
+
+    Examples
+    --------
+    >>> output_gradients([[1, 2]], dtype="float64")
+    array([[1., 2.]])
+    """
+    table = read(dY, dtype, argument)
+    matrix = _matrix(table.values, argument)
+    require_finite(table)
     return matrix
 
 
@@ -330,6 +346,23 @@ def batch_order(n: int, shuffle: bool, rng: np.random.Generator) -> NDArray[np.i
     array([0, 1, 2, 3])
     """
     return rng.permutation(n).astype(np.int64, copy=False) if shuffle else np.arange(n, dtype=np.int64)
+
+
+def _matrix(array: NDArray[Any], argument: str) -> NDArray[Any]:
+    """Return an array that is a matrix and not empty."""
+    shape = array.shape
+    if len(shape) != 2:
+        hint = ""
+        if len(shape) == 1:
+            hint = (
+                f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
+            )
+        elif len(shape) > 2:
+            hint = f": use {argument}.reshape(len({argument}), -1)"
+        raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
+    if not array.size:
+        raise ValueError(f"{argument} is empty: shape {shape}")
+    return array
 
 
 def _require_rows(table: Table, rows: int) -> None:

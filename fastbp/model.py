@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from fastbp import data, model_file, saving, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
-from fastbp.network import Array, Samples
+from fastbp.network import Array
+from fastbp.samples import Inputs, Samples
 from fastbp.stack import LayerStack
 from fastbp.training import History
 
@@ -74,7 +75,7 @@ class Sequential(LayerStack):
 
     # ---- data ----
 
-    def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Array:
+    def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Inputs:
         """Check X, and that a frame has the columns `names`, by default those of the training."""
         _check_names(data.feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
@@ -253,7 +254,7 @@ class Sequential(LayerStack):
         rows = network.forward_rows
         if rows is None:
             raise RuntimeError("backward needs a forward pass right before it: call model.forward(X) first")
-        delta = data.features(dY, dtype=self.dtype, argument="dY")
+        delta = data.output_gradients(dY, dtype=self.dtype)
         expected = rows, self.output_size
         if delta.shape != expected:
             raise ValueError(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastbp import data
+from fastbp.array_like import Array
 from fastbp.callbacks import Callback, Logs
 from fastbp.metrics import Metric
-from fastbp.network import Array, Network, Samples
+from fastbp.network import Network, mean_loss
+from fastbp.samples import Samples
 
 if TYPE_CHECKING:
     from fastbp.model import Sequential
@@ -126,7 +128,8 @@ def train(
                 callback.on_epoch_begin(epoch)
             order = data.batch_order(len(samples), shuffle, rng)
             outputs = np.empty((len(samples), network.output_size), network.dtype) if model.metrics else None
-            logs = {"loss": network.train_epoch(samples, order, batch_size, outputs, progress.advance)}
+            sums = network.train_epoch(samples, order, batch_size, outputs, progress.advance)
+            logs = {"loss": mean_loss(*sums)}
             if outputs is not None:
                 weights = None if samples.weights is None else samples.weights[order]
                 logs |= _score(model.metrics, samples.targets[order], outputs, weights)

@@ -1,4 +1,4 @@
-"""Inputs of any element type, and sparse ones: each engine reads the same numbers on any number of threads."""
+"""Inputs of any element type, and sparse ones: every engine reads the same numbers on any team of threads."""
 
 from __future__ import annotations
 
