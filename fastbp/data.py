@@ -9,7 +9,6 @@ argument, the place, what was expected and what came.
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -295,57 +294,6 @@ def class_weights(class_weight: object, labels: Array, classes: int, argument: s
     if not result.any():
         raise ValueError(f"{argument} must give some sample a positive weight, but all {len(result)} weigh 0")
     return result
-
-
-def split(n: int, validation_split: float, argument: str = "validation_split") -> int:
-    """How many samples to train on; the rest, the last ones as they came, are held out as in Keras.
-
-    Parameters
-    ----------
-    n : int
-        How many samples there are.
-    validation_split : float
-        Fraction to hold out, 0 <= validation_split < 1.
-    argument : str
-        What to call it in messages.
-
-    Returns
-    -------
-    int
-        floor(n × (1 − validation_split)).
-
-    Raises
-    ------
-    TypeError
-        If `validation_split` is no number.
-    ValueError
-        If it is out of range, or leaves no sample on one of the two sides.
-
-    Examples
-    --------
-    >>> split(10, 0.25)
-    7
-    """
-    fraction = check_number(argument, validation_split, "[0, 1)")
-    # 100 * (1 - 0.9) is 9.999999999999998: round before the floor
-    training = math.floor(round(n * (1 - fraction), 6))
-    if training < 1 or (fraction > 0 and training == n):
-        raise ValueError(
-            f"{argument}={fraction:g} of {n} samples leaves {training} to train on "
-            f"and {n - training} to validate on, expected at least 1 each"
-        )
-    return training
-
-
-def batch_order(n: int, shuffle: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Order in which an epoch visits the samples.
-
-    Examples
-    --------
-    >>> batch_order(4, False, np.random.default_rng(0))
-    array([0, 1, 2, 3])
-    """
-    return rng.permutation(n).astype(np.int64, copy=False) if shuffle else np.arange(n, dtype=np.int64)
 
 
 def _matrix(array: NDArray[Any], argument: str) -> NDArray[Any]:

@@ -276,8 +276,8 @@ class Network:
         _run_in_chunks(run, len(inputs), program.plan.batch_size)
         return outputs
 
-    def evaluate(self, samples: Samples) -> tuple[float, Array]:
-        """Return the mean loss and the outputs."""
+    def evaluate(self, samples: Samples) -> tuple[float, float, Array]:
+        """Return Σ w·l, Σ w and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
         program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1])
         phases = ("gather", "gather_targets", "forward", "output", "loss")
@@ -295,7 +295,7 @@ class Network:
             for block, _ in blocks:
                 loss, weight = run_block(block, outputs[done:])
                 loss_sum, weight_sum, done = loss_sum + loss, weight_sum + weight, done + len(block)
-        return mean_loss(loss_sum, weight_sum), outputs
+        return loss_sum, weight_sum, outputs
 
 
 def _run_in_chunks(

@@ -43,6 +43,10 @@ class Samples:
         weights = None if self.weights is None else self.weights[begin:end]
         return Samples(self.inputs[begin:end], self.targets[begin:end], weights)
 
+    def parts(self) -> Generator[Samples]:
+        """Go through an epoch: all at once, as all are known."""
+        yield self
+
     def arenas(self) -> dict[str, Any]:
         """Return the matrices under the engine's names."""
         return {"inputs": self.inputs, "targets": self.targets, "sample_weights": self.weights}

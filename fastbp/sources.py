@@ -17,9 +17,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 # Bytes of the file that are in memory as one block; a second one is read while the engine works.
-BLOCK = 8 << 20
+BLOCK = 4 << 20
 # Bytes of the file that may be mapped into memory before they are given back.
-MAPPED = 16 << 20
+MAPPED = 8 << 20
 # The kernel maps that much around a place that is touched.
 AROUND = 64 << 10
 LARGEST_COLUMN = 2**31 - 1
