@@ -216,7 +216,7 @@ def element_type(given: np.dtype, dtype: str) -> np.dtype:
     ['int16', 'float16', 'float32']
     """
     keeps = given.kind in "biu" or given == np.float16
-    return given.newbyteorder("=") if keeps else np.dtype(dtype)
+    return np.dtype(given.str[1:] if keeps else dtype)  # without the byte order
 
 
 def as_numbers(
