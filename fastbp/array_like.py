@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.frames import as_frame, frame_library
+
 Array = NDArray[np.floating]
 
 _EXPECTED = "expected numbers: a NumPy array, a nested list, a pandas or polars frame, or the like"
@@ -86,6 +88,7 @@ def read(value: object, dtype: str, argument: str, *, keep: bool = False) -> Tab
     ValueError
         If it is a ragged list or a masked array with masked values.
     """
+    value = as_frame(value, argument)
     library = frame_library(value)
     if library == "pandas":
         return _read_pandas(value, dtype, argument)
@@ -98,16 +101,6 @@ def read(value: object, dtype: str, argument: str, *, keep: bool = False) -> Tab
     array = _as_numpy(value, argument)
     keep = keep and not isinstance(value, list | tuple)  # a list is copied anyhow
     return Table(as_numbers(array, dtype, argument, keep=keep), None, array.__getitem__, argument)
-
-
-def frame_library(value: object) -> str | None:
-    """Name of the library that `value` is a frame or series of, without importing either."""
-    for name in ("pandas", "polars"):
-        library = sys.modules.get(name)  # whoever holds a frame has imported its library
-        kinds = tuple(getattr(library, kind) for kind in ("DataFrame", "Series") if hasattr(library, kind))
-        if isinstance(value, kinds):
-            return name
-    return None
 
 
 def describe(value: object) -> str:

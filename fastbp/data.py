@@ -9,15 +9,15 @@ argument, the place, what was expected and what came.
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.array_like import Array, Table, describe, frame_library, read, require, require_finite
+from fastbp.array_like import Array, Table, describe, read, require, require_finite
 from fastbp.checks import check_number
+from fastbp.frames import Categories, as_frame, encode
 from fastbp.samples import Inputs
 from fastbp.sources import MappedRows, is_mapped, is_sparse, sparse_rows
 
@@ -26,21 +26,30 @@ TargetKind = Literal["values", "probabilities", "classes"]
 _SUM_TOLERANCE = 1e-2  # of the probabilities of one sample: they may have been float16
 
 
-def features(X: object, *, dtype: str, columns: int | None = None, argument: str = "X") -> Inputs:
+def features(
+    X: object,
+    *,
+    dtype: str,
+    columns: int | None = None,
+    argument: str = "X",
+    categories: Categories | None = None,
+) -> Inputs:
     """Convert the inputs of a model.
 
     Parameters
     ----------
     X : array-like, shape (n, k)
-        NumPy array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars frame, or
-        anything with ``__array__`` or ``__dlpack__``; floating-point numbers, integers or booleans, in any
-        memory layout.
+        NumPy array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars frame, Arrow
+        table, or anything with ``__array__`` or ``__dlpack__``; floating-point numbers, integers or booleans,
+        in any memory layout. Categories of a frame are read as their codes.
     dtype : str
         "float32" or "float64".
     columns : int, optional
         How many columns the model takes, if that is known already.
     argument : str
         What to call it in messages.
+    categories : mapping of str to tuple of str, optional
+        Categories of the columns of a frame, where they are known already.
 
     Returns
     -------
@@ -73,7 +82,8 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
     elif is_mapped(X):
         found = MappedRows(_matrix(np.asarray(X), argument), dtype, argument)
     else:
-        table = read(X, dtype, argument, keep=True)
+        frame = encode(as_frame(X, argument), categories or {}, argument)
+        table = read(frame, dtype, argument, keep=True)
         found = _matrix(table.values, argument)
     if columns is not None and found.shape[1] != columns:
         raise ValueError(
@@ -82,30 +92,6 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
     if isinstance(found, np.ndarray) and found.dtype.kind == "f":
         require_finite(table)
     return found
-
-
-def feature_names(X: object) -> tuple[str, ...] | None:
-    """Names of the columns of a pandas or polars frame or series.
-
-    Returns
-    -------
-    tuple of str or None
-        None for all else, and for frames whose columns are merely numbered.
-
-    Examples
-    --------
-    >>> import pandas
-    >>> feature_names(pandas.DataFrame({"age": [31], "height": [1.8]}))
-    ('age', 'height')
-    """
-    library = frame_library(X)
-    if library is None:
-        return None
-    frame: Any = X
-    labels = list(frame.columns) if hasattr(type(X), "columns") else [frame.name]
-    if all(label is None or isinstance(label, numbers.Integral) for label in labels):
-        return None
-    return tuple(str(label) for label in labels)
 
 
 def targets(

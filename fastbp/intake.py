@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastbp import data
 from fastbp.checks import check_count, check_number
+from fastbp.frames import as_frame, categories, feature_names
 from fastbp.order import split
 from fastbp.samples import Samples
 from fastbp.streams import Stream, is_stream
@@ -50,9 +50,10 @@ def stream(
         raise ValueError("class_weight='balanced' needs arrays: of an iterable only one batch is known")
 
     def read(part: tuple[Any, ...], prefix: str) -> Samples:
-        X, y, sample_weight = (*part, None)[:3]
+        X, y, sample_weight = as_frame(part[0], f"{prefix}X"), part[1], part[2] if len(part) > 2 else None
         samples = model._samples(X, y, sample_weight, class_weight, prefix=prefix)
-        model.feature_names = model.feature_names or data.feature_names(part[0])
+        model.categories = model.categories or categories(X)
+        model.feature_names = model.feature_names or feature_names(X)
         return samples
 
     steps = None if steps is None else check_count("steps_per_epoch", steps)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from fastbp import data, intake, model_file, saving, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
+from fastbp.frames import as_frame, categories, feature_names
 from fastbp.network import Array
 from fastbp.order import Shuffle, check_shuffle
 from fastbp.samples import Inputs, Samples
@@ -54,7 +55,9 @@ class Sequential(LayerStack):
     metadata : dict
         Plain JSON data of the user that is saved with the model.
     feature_names : tuple of str or None
-        Column names, when the model was trained on a pandas or polars frame.
+        Column names, when the model was trained on a frame.
+    categories : dict of str to tuple of str
+        Of the categorical columns of that frame, in the order of their codes.
 
     Raises
     ------
@@ -79,9 +82,12 @@ class Sequential(LayerStack):
 
     def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Inputs:
         """Check X, and that a frame has the columns `names`, by default those of the training."""
-        _check_names(data.feature_names(X), names or self.feature_names, argument)
+        X = as_frame(X, argument)
+        _check_names(feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
-        inputs = data.features(X, dtype=self.dtype, columns=columns, argument=argument)
+        inputs = data.features(
+            X, dtype=self.dtype, columns=columns, argument=argument, categories=self.categories
+        )
         self.build(inputs.shape[1])
         return inputs
 
@@ -140,9 +146,10 @@ class Sequential(LayerStack):
         Parameters
         ----------
         X : array_like, shape (n, input_size), or iterable, or callable
-            Numbers in any array, memory-mapped file, SciPy sparse matrix, nested list, or pandas or polars
-            frame. Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function without
-            arguments that returns an iterable of such chunks for each epoch.
+            Numbers in any array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars
+            frame, or Arrow table; categories of a frame are read as their codes 0, 1, ... Without `y`: an
+            iterable of batches (X, y) or (X, y, sample_weight), or a function without arguments that returns
+            an iterable of such chunks for each epoch.
         y : array_like, shape (n,) or (n, output_size), optional
             Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
         epochs : int
@@ -194,8 +201,10 @@ class Sequential(LayerStack):
         else:
             if steps_per_epoch is not None:
                 raise ValueError("steps_per_epoch needs an iterable or a function as X, and no y")
-            names = data.feature_names(X)
+            X = as_frame(X, "X")
+            names = feature_names(X)
             samples = self._samples(X, y, sample_weight, class_weight)
+            self.categories = self.categories or categories(X)
             batch_size = min(batch_size or 32, len(samples))
         samples, validation = intake.hold_out(self, samples, validation_data, validation_split, names, epochs)
         self.feature_names = names or self.feature_names

@@ -50,6 +50,7 @@ class LayerStack:
         self.stop_training = False
         self.metadata: dict[str, Any] = {}
         self.feature_names: tuple[str, ...] | None = None
+        self.categories: dict[str, tuple[str, ...]] = {}
         if input_size is not None:
             self.build(input_size)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
-from fastbp.array_like import describe, frame_library
+from fastbp.array_like import describe
+from fastbp.frames import frame_library
 from fastbp.samples import Samples
 from fastbp.sources import is_sparse
 
@@ -110,7 +111,7 @@ class Stream:
 
 def is_stream(value: object) -> bool:
     """Tell whether `value` is a source of parts, and not one array."""
-    array_like = ("__array__", "__dlpack__", "__array_interface__")
+    array_like = ("__array__", "__dlpack__", "__array_interface__", "__arrow_c_stream__")
     if frame_library(value) or is_sparse(value) or isinstance(value, str | bytes | Mapping):
         return False
     return (callable(value) or isinstance(value, Iterable)) and not any(

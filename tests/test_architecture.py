@@ -21,7 +21,7 @@ GROUPS = {
     "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
-    "data": ("array_like sources samples streams data order metrics", "basics plan"),
+    "data": ("frames array_like sources samples streams data order metrics", "basics plan"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice data"),
     "files": ("model_file", ""),

@@ -49,21 +49,6 @@ class TestFeatures:
     def test_the_argument_is_named(self):
         fails(lambda: data.features([1], dtype="float32", argument="validation X"), "validation X must")
 
-    def test_names(self):
-        frame = {"age": [1], "height": [2]}
-        assert data.feature_names(pd.DataFrame(frame)) == ("age", "height")
-        assert data.feature_names(pl.DataFrame(frame)) == ("age", "height")
-        assert data.feature_names(pd.Series([1], name="age")) == ("age",)
-        assert data.feature_names(pd.Series([1], index=["columns"], name="age")) == ("age",)
-        assert data.feature_names(pl.Series("age", [1])) == ("age",)
-        assert data.feature_names(pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", 1)]))) == (
-            "('a', 1)",
-        )
-        assert data.feature_names(pd.DataFrame([[1, 2]])) is None
-        assert data.feature_names(pd.Series([1])) is None
-        assert data.feature_names(np.ones((1, 2))) is None
-        assert data.feature_names([[1]]) is None
-
     @settings(deadline=None)
     @given(
         value=st.recursive(

@@ -182,7 +182,7 @@ MEMORY = """
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="pages cannot be given back here")
 def test_memory_stays_constant(tmp_path):
-    size = 192 << 20
+    size = 96 << 20
     file = open_memmap(tmp_path / "X.npy", "w+", "f4", (size // 4096, 1024))
     file[:] = 1
     file.flush()
