@@ -89,6 +89,7 @@ void fbp_program_destroy(fbp_program *program);
 /* How the caller's inputs lie in memory: rows one after another, or compressed sparse rows. */
 typedef struct {
     int element;            /* enum fbp_element */
+    int converts;           /* the element is not the model's own */
     const int64_t *starts;  /* sparse: entries starts[i] .. starts[i + 1] belong to row i; else NULL */
     const int32_t *columns; /* sparse: of each entry; one that occurs twice adds up */
     int64_t entries;        /* sparse: how many there are */

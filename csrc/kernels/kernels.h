@@ -85,9 +85,8 @@ typedef struct fbp_kernels {
     int group;      /* columns of one column group: NR */
     int kc, mc, nc; /* block sizes of the loops around fbp_block */
 
-    /* gather.h: row i of y is row order[i] of x (NULL: row i), whose elements may be of another type */
-    void (*gather)(int element, int64_t rows, int64_t columns, const void *x, const int64_t *order, void *y,
-                   ptrdiff_t y_row);
+    /* convert.h: n elements of another type in a row */
+    void (*convert)(int element, int64_t n, const void *x, void *y);
     /* y[column[i]] += x[i] for n entries of a sparse row; a column that is not in 0 .. columns is passed over */
     void (*add_at)(int element, int64_t n, const void *x, const int32_t *column, int64_t columns, void *y);
 

@@ -5,8 +5,8 @@
  *   KC, MC, NC    block sizes around the tile in elements (see gemm.c) */
 #include "../isa/vec.h"
 #include "activation.h"
+#include "convert.h"
 #include "dropout.h"
-#include "gather.h"
 #include "gemm_tile.h"
 #include "kernels.h"
 #include "loss.h"
@@ -26,7 +26,7 @@ const fbp_kernels TABLE_NAME = {
     .kc = KC,
     .mc = MC,
     .nc = NC / GROUP * GROUP,
-    .gather = gather,
+    .convert = convert,
     .add_at = add_at,
     .block = block,
     .pack = pack,

@@ -1,48 +1,70 @@
 /* Rows between the caller's matrices and the workspace. The order of the samples applies to what describes
- * samples (inputs, targets, weights); results lie in the order of the positions. Inputs become numbers of the model
- * on the way, and sparse rows dense ones. */
+ * samples (inputs, targets, weights); results lie in the order of the positions. Inputs of other elements become
+ * numbers of the model on the way, and sparse rows dense ones. */
 #include <string.h>
 
 #include "ops.h"
 
-/* rows begin .. end of the batch, whose samples are the numbers from order on (NULL: from position on) */
+/* Samples in random order come from anywhere: rows are asked for some time before they are copied. */
+enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8 };
+
+static void ask_for(const char *row, size_t bytes) {
+    for (size_t i = 0; i < bytes && i < FEW_LINES * LINE; i += LINE) __builtin_prefetch(row + i);
+}
+
+/* memcpy for rows of a few elements, whose calls would cost more than their bytes */
+static void copy_row(char *to, const char *from, size_t bytes) {
+    if (bytes > LINE) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    for (; bytes >= 16; bytes -= 16, to += 16, from += 16) memcpy(to, from, 16);
+    for (; bytes >= 4; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
+}
+
+/* Inputs that are no rows of the model's own numbers: rows begin .. end of the batch, whose samples are the numbers
+ * from order on (NULL: from position on) */
 static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end) {
     const fbp_source *s = &batch->source;
     const int64_t *order = batch->order ? batch->order + batch->position : NULL;
     const char *values = batch->arena[FBP_INPUTS];
     size_t bytes;
     fbp_element_name(s->element, &bytes);
-    if (!s->starts) {
-        if (!order) values += (size_t)((batch->position + begin) * to->columns) * bytes;
-        batch->kernels->gather(s->element, end - begin, to->columns, values, order ? order + begin : NULL,
-                               at(to, batch, begin), to->stride);
-        return;
-    }
+    const size_t row = (size_t)to->columns * bytes;
     for (int64_t i = begin; i < end; i++) {
-        int64_t sample = order ? order[i] : batch->position + i;
-        int64_t first = s->starts[sample], last = s->starts[sample + 1];
-        memset(at(to, batch, i), 0, (size_t)to->columns * batch->kernels->element);
+        const int64_t sample = order ? order[i] : batch->position + i;
+        void *out = at(to, batch, i);
+        if (!s->starts) {
+            if (order && i + ROWS_AHEAD < end) ask_for(values + (size_t)order[i + ROWS_AHEAD] * row, row);
+            batch->kernels->convert(s->element, to->columns, values + (size_t)sample * row, out);
+            continue;
+        }
+        const int64_t first = s->starts[sample], last = s->starts[sample + 1];
+        memset(out, 0, (size_t)to->columns * batch->kernels->element);
         /* checked when the arrays came, but they are the caller's: whoever changes them meanwhile may get wrong rows */
         if (first >= 0 && last <= s->entries)
             batch->kernels->add_at(s->element, last - first, values + (size_t)first * bytes, s->columns + first,
-                                   to->columns, at(to, batch, i));
+                                   to->columns, out);
     }
 }
 
 static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     const int gathers = from->arena == FBP_INPUTS || from->arena == FBP_TARGETS || from->arena == FBP_SAMPLE_WEIGHTS;
     if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
-    const size_t bytes = (size_t)to->columns * batch->kernels->element;
+    const int64_t element = (int64_t)batch->kernels->element;
+    const size_t bytes = (size_t)(to->columns * element);
+    const int64_t *order = gathers && batch->order ? batch->order + batch->position : NULL;
+    const int64_t from_step = from->stride * element, to_step = to->stride * element;
+    const char *source = at(from, batch, from->arena == FBP_WORKSPACE || order ? 0 : batch->position);
+    char *out = at(to, batch, to->arena == FBP_WORKSPACE ? 0 : batch->position);
     fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
-    if (from->arena == FBP_INPUTS) {
+    if (from->arena == FBP_INPUTS && (batch->source.converts || batch->source.starts)) {
         gather_inputs(to, batch, share.begin, share.end);
         return;
     }
     for (int64_t i = share.begin; i < share.end; i++) {
-        int64_t position = batch->position + i;
-        int64_t sample = gathers && batch->order ? batch->order[position] : position;
-        memcpy(at(to, batch, to->arena == FBP_WORKSPACE ? i : position),
-               at(from, batch, from->arena == FBP_WORKSPACE ? i : sample), bytes);
+        if (order && i + ROWS_AHEAD < share.end) ask_for(source + order[i + ROWS_AHEAD] * from_step, bytes);
+        copy_row(out + i * to_step, source + (order ? order[i] : i) * from_step, bytes);
     }
 }
 

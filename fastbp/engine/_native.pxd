@@ -91,6 +91,7 @@ cdef extern from "fastbp.h":
 
     ctypedef struct fbp_source:
         int element
+        int converts
         const int64_t *starts
         const int32_t *columns
         int64_t entries

@@ -352,6 +352,7 @@ cdef class Program:
             if arena == FBP_INPUTS:
                 held = Buffer(array.values if isinstance(array, SparseRows) else array, name, None)
                 request.source.element = held.element(name)
+                request.source.converts = held.letter() != self.code
             else:
                 held = Buffer(array, name, self.code, arena == 6 or arena == 8)
             rows = held.size() // max(width, 1)

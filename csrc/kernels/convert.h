@@ -1,7 +1,7 @@
 /* Inputs of any element type as numbers of the model: whole rows, or the entries of a sparse one. The compiler
  * makes vectors of these loops. */
-#ifndef FBP_GATHER_H
-#define FBP_GATHER_H
+#ifndef FBP_CONVERT_H
+#define FBP_CONVERT_H
 
 #include "../isa/vec.h"
 #include "kernels.h"
@@ -24,13 +24,8 @@ INLINE real half(uint16_t x) {
 }
 
 #define ELEMENT(name, type, number)                                                                          \
-    static void gather_##name(int64_t rows, int64_t columns, const void *x, const int64_t *order, real *y,   \
-                              ptrdiff_t y_row) {                                                             \
-        for (int64_t i = 0; i < rows; i++) {                                                                 \
-            const type *in = (const type *)x + (order ? order[i] : i) * columns;                             \
-            real *out = y + i * y_row;                                                                       \
-            for (int64_t j = 0; j < columns; j++) out[j] = number(in[j]);                                    \
-        }                                                                                                    \
+    static void convert_##name(int64_t n, const void *x, real *y) {                                          \
+        for (int64_t i = 0; i < n; i++) y[i] = number(((const type *)x)[i]);                                 \
     }                                                                                                        \
     static void add_##name##_at(int64_t n, const void *x, const int32_t *column, int64_t columns, real *y) { \
         for (int64_t i = 0; i < n; i++)                                                                      \
@@ -38,13 +33,12 @@ INLINE real half(uint16_t x) {
     }
 #include "../kinds.def"
 
-static void gather(int element, int64_t rows, int64_t columns, const void *x, const int64_t *order, void *y,
-                   ptrdiff_t y_row) {
-    static void (*const functions[])(int64_t, int64_t, const void *, const int64_t *, real *, ptrdiff_t) = {
-#define ELEMENT(name, type, number) gather_##name,
+static void convert(int element, int64_t n, const void *x, void *y) {
+    static void (*const functions[])(int64_t, const void *, real *) = {
+#define ELEMENT(name, type, number) convert_##name,
 #include "../kinds.def"
     };
-    functions[element](rows, columns, x, order, y, y_row);
+    functions[element](n, x, y);
 }
 
 static void add_at(int element, int64_t n, const void *x, const int32_t *column, int64_t columns, void *y) {
