@@ -327,7 +327,7 @@ class Sequential(LayerStack):
             "loss", and one entry per metric of the model.
         """
         samples = intake.stream(self, X, "X") if y is None else self._samples(X, y, sample_weight)
-        return training.evaluate(self._require_network(), samples, self.metrics)
+        return training.evaluate(self._require_network(), samples, self.scorers)
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:

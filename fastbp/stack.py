@@ -141,6 +141,16 @@ class LayerStack:
             self._network.set_task(loss, optimizer)
         self._loss, self._optimizer = loss, optimizer
 
+    @property
+    def scorers(self) -> dict[str, Callable[..., float]]:
+        """The metrics; "accuracy" counts each output for itself where the loss takes each for a yes or no."""
+        if self.loss is None or self.loss.target_kind != "probabilities":
+            return self.metrics
+        return {
+            name: metrics.binary_accuracy if metric is metrics.accuracy else metric
+            for name, metric in self.metrics.items()
+        }
+
     # ---- showing and saving ----
 
     def summary(self) -> str:

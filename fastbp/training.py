@@ -141,7 +141,7 @@ def train(
                 callback.on_epoch_begin(epoch)
             logs = _train_epoch(model, network, samples, batch_size, shuffle, rng, progress.advance)
             if validation is not None:
-                scores = evaluate(network, validation, model.metrics)
+                scores = evaluate(network, validation, model.scorers)
                 logs |= {f"val_{name}": value for name, value in scores.items()}
             history.append(epoch, logs)
             progress.end_epoch(epoch, logs)
@@ -186,7 +186,7 @@ def _train_epoch(
             turns = slice(None) if order is None else order
             weights = None if part.weights is None else part.weights[turns]
             results.append((part.targets[turns], outputs, weights))
-    return {"loss": mean_loss(loss_sum, weight_sum)} | _score(model.metrics, results)
+    return {"loss": mean_loss(loss_sum, weight_sum)} | _score(model.scorers, results)
 
 
 def evaluate(network: Network, samples: Samples | Stream, metrics: Mapping[str, Metric]) -> Logs:
