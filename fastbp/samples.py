@@ -80,3 +80,11 @@ class Samples:
 def in_memory(inputs: Inputs) -> NDArray[Any] | SparseRows:
     """Return inputs that one call of the engine can read."""
     return inputs.load() if isinstance(inputs, MappedRows) else inputs
+
+
+def dense(inputs: Inputs, dtype: str) -> Array:
+    """Return inputs as one matrix of a dtype; without a copy if they are that."""
+    read = in_memory(inputs)
+    if isinstance(read, SparseRows):
+        return read.dense(slice(None), np.dtype(dtype))
+    return np.require(read, np.dtype(dtype), "C")

@@ -58,8 +58,14 @@ class MappedRows:
         """Rows and columns."""
         return self.array.shape
 
-    def load(self, rows: Rows | None = None) -> NDArray[Any]:
-        """Read some rows, or all: in an element type that the engine takes, and finite.
+    def load(self, rows: Rows | None = None, place: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read some rows, in ascending order, or all: in an element type that the engine takes, and finite.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int64, optional
+        place : ndarray, optional
+            Where to, at its beginning.
 
         Raises
         ------
@@ -67,7 +73,9 @@ class MappedRows:
             Naming the first row with a value that is NaN, infinite or out of the range of the model's dtype.
         """
         numbers = np.arange(len(self))[slice(None) if rows is None else rows]
-        values = np.empty((len(numbers), self.shape[1]), self.element)
+        if place is None:
+            place = np.empty((len(numbers), self.shape[1]), self.element)
+        values = place[: len(numbers)]
         with np.errstate(all="ignore"):  # what overflows is infinite now, and found as such
             for part in self._parts(numbers):
                 chosen = numbers[part]
@@ -105,26 +113,27 @@ class MappedRows:
         rows : slice or ndarray of int64
             Which rows these are, in the order of the file.
         values : ndarray
-            The rows.
+            The rows. Their memory is used again for the block after the next one.
         turns : ndarray of int64, or None
             Which of `values` is whose turn; None: as they lie.
         """
         n = len(self)
         batches = max(1, BLOCK // max(batch_size * self.shape[1] * self.array.itemsize, 1))
-        cuts = range(0, n, batches * batch_size)
+        size = min(batches * batch_size, n)
+        places = [np.empty((size, self.shape[1]), self.element) for _ in range(2)]
 
         def load(begin: int) -> tuple[Rows, NDArray[Any], NDArray[np.int64] | None]:
-            end = min(begin + batches * batch_size, n)
+            end, place = min(begin + size, n), places[begin // size % 2]
             if order is None:
                 rows = slice(begin, end)
-                return rows, self.load(rows), None
+                return rows, self.load(rows, place), None
             by_place = np.argsort(order[begin:end], kind="stable")
             turns = np.empty_like(by_place)
             turns[by_place] = np.arange(end - begin)
             chosen = order[begin:end][by_place]
-            return chosen, self.load(chosen), turns.astype(np.int64, copy=False)
+            return chosen, self.load(chosen, place), turns.astype(np.int64, copy=False)
 
-        return read_ahead(load, cuts)
+        return read_ahead(load, range(0, n, size))
 
     def _parts(self, numbers: NDArray[np.int64]) -> Iterator[slice]:
         """Cut ascending row numbers so that reading one part maps about as much as MAPPED."""

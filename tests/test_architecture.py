@@ -25,8 +25,12 @@ GROUPS = {
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice data"),
     "files": ("model_file", ""),
+    "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),
-    "model": ("saving stack intake model", "basics plan descriptions data network files training"),
+    "model": (
+        "saving stack intake model",
+        "basics plan descriptions data network files training inference",
+    ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",

@@ -94,7 +94,7 @@ def test_rows_are_read_ahead_of_the_engine(tmp_path, small_blocks):
     rows = MappedRows(mapped(tmp_path, X.astype("f4")), "float32", "X")
     readers = []
     whole = rows.load
-    rows.load = lambda chosen: (readers.append(threading.current_thread().name), whole(chosen))[1]
+    rows.load = lambda *rows: (readers.append(threading.current_thread().name), whole(*rows))[1]
     blocks = rows.blocks(None, 10)
     next(blocks)
     blocks.close()
