@@ -319,6 +319,14 @@ def test_where_a_sparse_value_lies():
         data.features(matrix, dtype="float32")
 
 
+def test_frozen_networks_take_every_source(tmp_path):
+    model = make(input_size=COLUMNS)
+    f, dense = model.freeze(), SPARSE.toarray()
+    for source in (SPARSE, SPARSE.tocsc(), mapped(tmp_path, dense), dense.astype("f2")):
+        np.testing.assert_allclose(f(source), model.predict(source), rtol=1e-6)
+    np.testing.assert_allclose(f(X[5].astype("u1")), model.predict(X)[5], rtol=1e-6)
+
+
 def test_targets_and_weights_are_dense():
     for arguments in ({"y": SPARSE[:, :2]}, {"y": Y, "sample_weight": SPARSE[:, 0]}):
         with pytest.raises(TypeError, match=r"is sparse .* expected a dense array"):
