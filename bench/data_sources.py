@@ -118,9 +118,8 @@ def online() -> None:
             begin = time.process_time()
             times.append(seconds(lambda model=model: model.fit(X, y, batch_size=1, shuffle=False)))
             core.append(time.process_time() - begin)
-        print(
-            f"{optimizer:5} {len(X) / min(times):,.0f} steps/s, {len(X) / min(core):,.0f} per second of the core"
-        )
+        rate, of_core = len(X) / min(times), len(X) / min(core)
+        print(f"{optimizer:5} {rate:,.0f} steps/s, {of_core:,.0f} per second of the core")
 
 
 def main() -> None:
