@@ -91,6 +91,7 @@ typedef struct {
     void *data[FBP_ARENAS];       /* the caller's matrices from FBP_INPUTS on; NULL where not given */
     const int64_t *order;         /* sample of each position; NULL: the position itself */
     const double *learning_rates; /* one per batch */
+    double loss_sum, weight_sum;  /* of the positions before; the result goes on from them */
 } fbp_request;
 
 typedef struct {

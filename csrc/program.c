@@ -197,7 +197,7 @@ static void run_batches(void *context, const fbp_member *member) {
     memcpy(batch.arena, p->flat, sizeof p->flat);
     batch.step = p->counters[0], batch.draw = (uint64_t)p->counters[1];
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
-    double loss_sum = 0, weight_sum = 0;
+    double loss_sum = request->loss_sum, weight_sum = request->weight_sum;
 
     const int64_t end = request->first + request->count;
     for (int64_t number = 0, position = request->first; position < end; number++, position += p->batch) {

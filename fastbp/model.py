@@ -130,6 +130,7 @@ class Sequential(LayerStack):
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         verbose: Literal["auto", 0, 1, 2] = "auto",
+        initial_epoch: int = 0,
     ) -> History:
         """Train for a number of epochs.
 
@@ -140,6 +141,7 @@ class Sequential(LayerStack):
         y : array_like, shape (n,) or (n, output_size)
             Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
         epochs : int
+            The epoch at which to end, counted from 0: with `initial_epoch` fewer are run.
         batch_size : int
             The last batch of an epoch may be smaller.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
@@ -156,6 +158,8 @@ class Sequential(LayerStack):
         verbose : {"auto", 0, 1, 2}
             0 nothing, 1 a progress bar, 2 a line per epoch; "auto" is 1 on a terminal and in a notebook,
             else 0.
+        initial_epoch : int
+            The number of the first epoch, for a training that goes on.
 
         Returns
         -------
@@ -167,8 +171,15 @@ class Sequential(LayerStack):
         ------
         TypeError, ValueError
             For data that cannot be right; the message names the argument, what was expected and what came.
+
+        Warns
+        -----
+        RuntimeWarning
+            When training diverges. It then ends, the message says in which step and layer the first value
+            arose that is not finite, and the model is as it was before that step.
         """
         epochs = check_count("epochs", epochs, at_least=0)
+        initial_epoch = check_count("initial_epoch", initial_epoch, at_least=0)
         batch_size = check_count("batch_size", batch_size)
         shuffle = check_flag("shuffle", shuffle)
         callbacks = _checked_callbacks(callbacks)
@@ -185,7 +196,7 @@ class Sequential(LayerStack):
             _require_weight(samples, "sample_weight in front of validation_split")
             _require_weight(validation, "sample_weight behind validation_split")
         self.feature_names = names or self.feature_names
-        return training.train(
+        run = training.Training(
             self,
             self._require_network(),
             samples,
@@ -195,8 +206,8 @@ class Sequential(LayerStack):
             shuffle=shuffle,
             callbacks=callbacks,
             verbosity=verbosity,
-            rng=self._rng,
         )
+        return run.run(initial_epoch)
 
     def train_on_batch(
         self,

@@ -6,6 +6,7 @@ Everything here is checked already; :mod:`fastbp.model` stands between a network
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from fastbp.optimizers import Optimizer
 
 Array = NDArray[np.floating]
 Task: TypeAlias = tuple[Loss | None, Optimizer]
+Sums: TypeAlias = tuple[float, float]  # over samples: weight times loss, and weight
 
 # Rows that one pass of predict and evaluate takes through the network: enough to keep the tiles of the
 # matrix product full, few enough for the activations to stay in the cache.
@@ -204,7 +206,9 @@ class Network:
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
         program = self._program(rows, samples.targets.shape[1])
         rates = self._rates(1)
-        return _ratio(program.run(phases, 0, rows, learning_rates=rates, training=True, **samples.arenas()))
+        return mean_loss(
+            program.run(phases, 0, rows, learning_rates=rates, training=True, **samples.arenas())
+        )
 
     def train_epoch(
         self,
@@ -213,8 +217,10 @@ class Network:
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
-    ) -> float:
-        """Do a step for each batch and return the mean loss.
+        positions: range,
+        sums: Sums,
+    ) -> Sums:
+        """Do a step for each batch, and stop once the loss is not finite.
 
         Parameters
         ----------
@@ -226,13 +232,22 @@ class Network:
             Where to leave the predictions, as they were before each update and in the order of `order`.
         progress : callable
             Told how many batches are done since it was last called.
+        positions : range
+            The part of `order` whose turn it is; it begins where a batch does.
+        sums : (float, float)
+            What this method returned for the positions before; zeros at the beginning of an epoch.
+
+        Returns
+        -------
+        (float, float)
+            Sums over the samples from the beginning of the epoch: weight times loss, and weight.
         """
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
         program = self._program(batch_size, samples.targets.shape[1], exact=True)
 
-        def run(first: int, count: int) -> tuple[float, float]:
+        def run(first: int, count: int, sums: Sums) -> Sums:
             rates = self._rates(-(-count // batch_size))
             return program.run(
                 phases,
@@ -242,10 +257,11 @@ class Network:
                 outputs=outputs,
                 learning_rates=rates,
                 training=True,
+                totals=sums,
                 **samples.arenas(),
             )
 
-        return _ratio(_run_in_chunks(run, len(samples), batch_size, progress))
+        return _run_in_chunks(run, positions, batch_size, progress, sums, finite=True)
 
     # ---- one phase after the other ----
 
@@ -286,10 +302,10 @@ class Network:
         outputs = np.empty((len(inputs), self.output_size), self.dtype)
         program = self._program(min(len(inputs), PREDICT_BATCH))
 
-        def run(first: int, count: int) -> tuple[float, float]:
+        def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
 
-        _run_in_chunks(run, len(inputs), program.plan.batch_size)
+        _run_in_chunks(run, range(len(inputs)), program.plan.batch_size)
         return outputs
 
     def evaluate(self, samples: Samples) -> tuple[float, Array]:
@@ -298,36 +314,40 @@ class Network:
         program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1])
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
-        def run(first: int, count: int) -> tuple[float, float]:
-            return program.run(phases, first, count, outputs=outputs, **samples.arenas())
+        def run(first: int, count: int, sums: Sums) -> Sums:
+            return program.run(phases, first, count, outputs=outputs, totals=sums, **samples.arenas())
 
-        return _ratio(_run_in_chunks(run, len(samples), program.plan.batch_size)), outputs
+        return mean_loss(_run_in_chunks(run, range(len(samples)), program.plan.batch_size)), outputs
 
 
 def _run_in_chunks(
-    run: Callable[[int, int], tuple[float, float]],
-    count: int,
+    run: Callable[[int, int, Sums], Sums],
+    positions: range,
     batch_size: int,
     progress: Callable[[int], None] = lambda batches: None,
-) -> tuple[float, float]:
-    """Call ``run(first, count)`` over all positions, for a short time each, and add up what it returns."""
-    loss_sum = weight_sum = 0.0
-    batches, first = 1, 0
-    while first < count:
-        size = min(batches * batch_size, count - first)
+    sums: Sums = (0.0, 0.0),
+    finite: bool = False,
+) -> Sums:
+    """Call ``run(first, count, sums)`` over all positions, for a short time each, and return the last sums.
+
+    With `finite` it ends when a sum is not finite any more.
+    """
+    batches, first = 1, positions.start
+    while first < positions.stop and (math.isfinite(sums[0]) or not finite):
+        size = min(batches * batch_size, positions.stop - first)
         begin = time.perf_counter()
-        loss, weight = run(first, size)
+        sums = run(first, size, sums)
         elapsed = time.perf_counter() - begin
-        loss_sum, weight_sum, first = loss_sum + loss, weight_sum + weight, first + size
+        first += size
         done = -(-size // batch_size)
         progress(done)
         # at the pace of this call; at most ten times more batches than in it, for a short call is noise
         affordable = SECONDS_PER_CALL * done / max(elapsed, 1e-9)
         batches = max(1, min(int(affordable), 10 * done))
-    return loss_sum, weight_sum
+    return sums
 
 
-def _ratio(sums: tuple[float, float]) -> float:
+def mean_loss(sums: Sums) -> float:
     """Σ w·l / Σ w; weights so small that the engine takes them for 0 have no loss."""
     loss_sum, weight_sum = sums
     return loss_sum / weight_sum if weight_sum else 0.0

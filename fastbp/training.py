@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastbp import data
-from fastbp.callbacks import Callback, Logs
+from fastbp.callbacks import BackupAndRestore, Callback
+from fastbp.callbacks.base import Hooks, Logs
+from fastbp.checkpoint import Cursor
+from fastbp.divergence import Watch
 from fastbp.metrics import Metric
-from fastbp.network import Array, Network, Samples
+from fastbp.network import Array, Network, Samples, mean_loss
 
 if TYPE_CHECKING:
     from fastbp.model import Sequential
@@ -94,64 +98,128 @@ class _Progress:
             self.bar.close()
 
 
-def train(
-    model: Sequential,
-    network: Network,
-    samples: Samples,
-    validation: Samples | None,
-    *,
-    epochs: int,
-    batch_size: int,
-    shuffle: bool,
-    callbacks: Sequence[Callback],
-    verbosity: int,
-    rng: np.random.Generator,
-) -> History:
-    """Run the epochs of :meth:`fastbp.Sequential.fit` on checked samples.
+class Training:
+    """One call of :meth:`fastbp.Sequential.fit`, on checked samples.
 
     Whatever is raised on the way, by a callback or by Ctrl-C, leaves the model usable and its history with
     the epochs so far.
     """
-    history = model.history = History()
-    model.stop_training = False
-    progress = _Progress(verbosity, epochs, batches=-(-len(samples) // batch_size))
-    for callback in callbacks:
-        callback.model = model
-    try:
-        for callback in callbacks:
-            callback.on_train_begin()
-        for epoch in range(epochs):
-            progress.begin_epoch(epoch)
-            for callback in callbacks:
-                callback.on_epoch_begin(epoch)
-            order = data.batch_order(len(samples), shuffle, rng)
-            outputs = np.empty((len(samples), network.output_size), network.dtype) if model.metrics else None
-            logs = {"loss": network.train_epoch(samples, order, batch_size, outputs, progress.advance)}
-            if outputs is not None:
-                weights = None if samples.weights is None else samples.weights[order]
-                logs |= _score(model.metrics, samples.targets[order], outputs, weights)
-            if validation is not None:
-                scores = evaluate(network, validation, model.metrics)
-                logs |= {f"val_{name}": value for name, value in scores.items()}
-            history.append(epoch, logs)
-            progress.end_epoch(epoch, logs)
-            for callback in callbacks:
-                callback.on_epoch_end(epoch, logs)
-            if not np.isfinite(logs["loss"]):
-                warnings.warn(
-                    f"the loss became {logs['loss']} in epoch {epoch + 1}: training diverged. A smaller "
-                    "learning_rate, or inputs scaled to about 1, usually mend that.",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
-                break
-            if model.stop_training:
-                break
-        for callback in callbacks:
-            callback.on_train_end()
-    finally:
-        progress.close()
-    return history
+
+    def __init__(
+        self,
+        model: Sequential,
+        network: Network,
+        samples: Samples,
+        validation: Samples | None,
+        *,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        callbacks: Sequence[Callback],
+        verbosity: int,
+    ) -> None:
+        self.model, self.network, self.samples, self.validation = model, network, samples, validation
+        self.epochs, self.batch_size, self.shuffle = epochs, batch_size, shuffle
+        self.history = model.history = History()
+        steps = -(-len(samples) // batch_size)
+        self.progress = _Progress(verbosity, epochs, steps)
+        names = ["loss", *model.metrics]
+        if validation is not None:
+            names += [f"val_{name}" for name in names]
+        self.names = names
+        self.hooks = Hooks(callbacks, model, {"epochs": epochs, "steps": steps, "metrics": names})
+        self.backup = _the_backup(callbacks)
+        self.watch = Watch(network, samples, batch_size)
+        self.fault = ""
+
+    def run(self, initial_epoch: int) -> History:
+        """Run the epochs."""
+        self.model.stop_training = False
+        cursor = Cursor(initial_epoch)
+        try:
+            self.hooks("on_train_begin")
+            if self.backup is not None:
+                data = {"samples": len(self.samples), "batch_size": self.batch_size, "shuffle": self.shuffle}
+                cursor = self.backup.begin(cursor, self.hooks.callbacks, data)
+            while cursor.epoch < self.epochs and not self.model.stop_training:
+                self._run_epoch(cursor)
+                if self.fault:
+                    self._warn(cursor.epoch)
+                    break
+                cursor = Cursor(cursor.epoch + 1)
+                if self.backup is not None:
+                    self.backup.save(cursor)
+            self.hooks("on_train_end")
+            if self.backup is not None and not self.fault:
+                self.backup.end()
+        finally:
+            self.progress.close()
+        return self.history
+
+    def _run_epoch(self, cursor: Cursor) -> None:
+        self.progress.begin_epoch(cursor.epoch)
+        if cursor.position == 0:  # else it has begun before the interruption
+            self.hooks("on_epoch_begin", cursor.epoch)
+        logs = self._train(cursor)
+        if self.validation is not None and not self.fault:
+            scores = evaluate(self.network, self.validation, self.model.metrics)
+            logs |= {f"val_{name}": value for name, value in scores.items()}
+        logs = {name: logs.get(name, math.nan) for name in self.names}
+        self.history.append(cursor.epoch, logs)
+        self.progress.end_epoch(cursor.epoch, logs)
+        self.hooks("on_epoch_end", cursor.epoch, logs)
+
+    def _train(self, cursor: Cursor) -> Logs:
+        """Do the steps of an epoch, and return the loss and the metrics."""
+        network, samples, size = self.network, self.samples, len(self.samples)
+        outputs = np.empty((size, network.output_size), network.dtype) if self.model.metrics else None
+        if outputs is not None and cursor.outputs is not None:
+            outputs[: cursor.position] = cursor.outputs
+        cursor.outputs = outputs
+        backup, hooks = self.backup, self.hooks
+        saved_after = None if backup is None else backup.batches
+        cursor.random = None if saved_after is None else dict(self.model._rng.bit_generator.state)
+        order = data.batch_order(size, self.shuffle, self.model._rng)
+        # What runs without Python: the epoch, or what lies between two checkpoints, or a batch.
+        part = self.batch_size * (1 if hooks.per_batch else saved_after or size)
+        while cursor.position < size and not (hooks.per_batch and self.model.stop_training):
+            batch, end = cursor.position // self.batch_size, min(cursor.position + part, size)
+            if hooks.per_batch:
+                hooks("on_train_batch_begin", batch)
+            positions = range(cursor.position, end)
+            self.watch.begin()
+            cursor.sums = network.train_epoch(
+                samples, order, self.batch_size, outputs, self.progress.advance, positions, cursor.sums
+            )
+            if self.watch.sees_fault(cursor.sums):
+                self.fault = self.watch.describe_fault(order, positions)
+                return {"loss": mean_loss(cursor.sums)}
+            cursor.position = end
+            if hooks.per_batch:
+                hooks("on_train_batch_end", batch, {"loss": mean_loss(cursor.sums)})
+            if backup and saved_after and end < size and end // self.batch_size % saved_after == 0:
+                backup.save(cursor)
+        logs = {"loss": mean_loss(cursor.sums)}
+        if outputs is not None:
+            seen = order[: cursor.position]
+            weights = None if samples.weights is None else samples.weights[seen]
+            logs |= _score(self.model.metrics, samples.targets[seen], outputs[: cursor.position], weights)
+        return logs
+
+    def _warn(self, epoch: int) -> None:
+        warnings.warn(
+            f"training diverged in epoch {epoch + 1}: {self.fault}. A smaller learning_rate, or inputs "
+            "scaled to about 1, usually mend that.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _the_backup(callbacks: Sequence[Callback]) -> BackupAndRestore | None:
+    found = [callback for callback in callbacks if isinstance(callback, BackupAndRestore)]
+    if len(found) > 1:
+        raise ValueError("callbacks: one BackupAndRestore is enough, got more")
+    return found[0] if found else None
 
 
 def evaluate(network: Network, samples: Samples, metrics: Mapping[str, Metric]) -> Logs:

@@ -21,12 +21,21 @@ GROUPS = {
     "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
-    "data": ("array_like data metrics", "basics"),
+    "data": (
+        "array_like data metrics metrics.arguments metrics.regression metrics.classification "
+        "metrics.probabilities",
+        "basics",
+    ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
-    "training": ("callbacks training", "data network"),
-    "model": ("saving stack model", "basics plan descriptions data network files training"),
+    "saving": ("saving", "basics plan descriptions data files"),
+    "training": (
+        "callbacks callbacks.base callbacks.monitor callbacks.stopping callbacks.learning_rate "
+        "callbacks.files callbacks.backup checkpoint divergence training",
+        "basics plan descriptions choice data network files saving",
+    ),
+    "model": ("stack model", "basics plan descriptions data network files saving training"),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",

@@ -220,7 +220,7 @@ def test_bad_arguments_are_named_and_nothing_is_trained(arguments, error, messag
 
 def test_a_diverging_loss_warns_and_ends_the_training():
     model = regressor(optimizer=SGD(1e200), metrics=["mae"])
-    with pytest.warns(RuntimeWarning, match="training diverged. A smaller learning_rate") as caught:
+    with pytest.warns(RuntimeWarning, match="training diverged in epoch") as caught:
         history = model.fit(X, 1e3 * Y, epochs=50, validation_split=0.1)
     assert caught[0].filename == __file__
     assert 1 <= len(history.epoch) < 50
@@ -344,12 +344,12 @@ def test_the_engine_is_called_for_a_short_time_each(monkeypatch):
 
     calls = []
 
-    def run(first, count):
+    def run(first, count, sums):
         calls.append((first, count))
         time.sleep(0.002 * count)
-        return float(count), float(count)
+        return sums[0] + count, sums[1] + count
 
-    assert network._run_in_chunks(run, 200, 1) == (200.0, 200.0)
+    assert network._run_in_chunks(run, range(200), 1) == (200.0, 200.0)
     assert [first for first, _ in calls] == [sum(count for _, count in calls[:n]) for n in range(len(calls))]
     assert calls[0] == (0, 1) and calls[1][1] <= 10
     assert max(count for _, count in calls) <= 25

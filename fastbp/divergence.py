@@ -1,0 +1,164 @@
+"""Where the first value came from that was not finite, in a training that diverged.
+
+The engine does not look for such values: that would cost time in every step. It is enough that a NaN or an
+infinity shows in the loss or in the weights sooner or later; then the steps are done again, one by one, from
+a copy of the model, and give the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engine import backend
+from fastbp.engine.plan import Op, Plan, Tensor
+from fastbp.network import Array, Network, Samples, Sums
+
+# No copy is kept of a network that is larger than this, with its optimizer's state.
+LARGEST_COPY = 32 * 2**20
+
+
+class Watch:
+    """Watches over steps that the engine does without Python.
+
+    Parameters
+    ----------
+    network : Network
+    samples : Samples
+    batch_size : int
+    """
+
+    def __init__(self, network: Network, samples: Samples, batch_size: int) -> None:
+        self.network, self.samples, self.batch_size = network, samples, batch_size
+        self._kept: list[NDArray[Any]] | None = None
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.network.parameters, self.network.state, self.network.counters
+
+    def begin(self) -> None:
+        """Remember the model as it is."""
+        arrays = self._arrays()
+        if sum(array.nbytes for array in arrays) > LARGEST_COPY:
+            self._steps = int(self.network.counters[0])
+        elif self._kept is None or [a.shape for a in self._kept] != [a.shape for a in arrays]:
+            self._kept = [array.copy() for array in arrays]
+        else:
+            for kept, array in zip(self._kept, arrays, strict=True):
+                np.copyto(kept, array)
+
+    def sees_fault(self, sums: Sums) -> bool:
+        """Tell whether the loss or a weight is not finite any more."""
+        return not (math.isfinite(sums[0]) and _finite(self.network.parameters))
+
+    def describe_fault(self, order: NDArray[np.int64], positions: range) -> str:
+        """Say what went wrong in the steps since :meth:`begin`, and bring the model to before that step.
+
+        Parameters
+        ----------
+        order : ndarray of int64
+            Of the epoch.
+        positions : range
+            Those of the steps.
+        """
+        if self._kept is None:
+            return self._describe_roughly(positions)
+        self._put_back()
+        name = _first_not_finite(self.network, gradients=False)
+        if name is not None:
+            return f"{name} was not finite before step {positions.start // self.batch_size + 1}"
+        for batch in self._batches(positions):
+            if self.sees_fault(self._train(order, batch)):
+                self._put_back()
+                self._train(order, range(positions.start, batch.start))
+                self._kept = [array.copy() for array in self._arrays()]
+                what = self._examine(order[batch.start : batch.stop])
+                self._put_back()
+                step = batch.start // self.batch_size + 1
+                return f"the first value that is not finite is {what}, in step {step}"
+        return "a value is not finite, but was when the steps were done again"
+
+    def _describe_roughly(self, positions: range) -> str:
+        name = _first_not_finite(self.network, gradients=False) or "the loss"
+        steps = int(self.network.counters[0]) - self._steps
+        return f"{name} is not finite after step {positions.start // self.batch_size + steps}"
+
+    def _batches(self, positions: range) -> Iterator[range]:
+        for first in range(positions.start, positions.stop, self.batch_size):
+            yield range(first, min(first + self.batch_size, positions.stop))
+
+    def _put_back(self) -> None:
+        for array, kept in zip(self._arrays(), self._kept or (), strict=True):
+            array[...] = kept
+
+    def _train(self, order: NDArray[np.int64], positions: range) -> Sums:
+        return self.network.train_epoch(
+            self.samples, order, self.batch_size, None, lambda batches: None, positions, (0.0, 0.0)
+        )
+
+    def _examine(self, picked: NDArray[np.int64]) -> str:
+        """Take the step in slow motion."""
+        network = self.network
+        samples = Samples(
+            self.samples.inputs[picked],
+            self.samples.targets[picked],
+            None if self.samples.weights is None else self.samples.weights[picked],
+        )
+        program = network._program(self.batch_size, samples.targets.shape[1], exact=True)
+        for op, plan in _prefixes(program.plan):
+            result = np.empty((len(picked), plan.columns["outputs"]), network.dtype)
+            counters = network.counters.copy()
+            prefix = backend.compile(plan, network.parameters, network.gradients, network.state, counters)
+            forward = ("gather", "forward", "output")
+            prefix.run(forward, 0, len(picked), inputs=samples.inputs, outputs=result, training=True)
+            if not _finite(result):
+                return f"an activation of layer {op.layer!r}"
+        all_but_update = ("gather", "gather_targets", "forward", "loss", "backward")
+        sums = program.run(all_but_update, 0, len(picked), training=True, **samples.arenas())
+        if not math.isfinite(sums[0]):
+            return "the loss, of finite predictions"
+        name = _first_not_finite(network, gradients=True)
+        if name is not None:
+            return f"the gradient of {name}"
+        network.step()
+        name = _first_not_finite(network, gradients=False)
+        return f"a new weight: {name}"
+
+
+def _prefixes(plan: Plan) -> Iterator[tuple[Op, Plan]]:
+    """The forward pass up to each operation, as a plan that returns what the operation wrote."""
+    known: set[Tensor] = set()
+    done: list[Op] = []
+    for op in plan.ops:
+        if op.phase not in ("gather", "forward"):
+            continue
+        done.append(op)
+        for tensor in op.operands.values():
+            if tensor is None or tensor in known:
+                continue
+            known.add(tensor)
+            if op.phase == "forward" and tensor.arena == "workspace" and tensor.per_row:
+                out = dataclasses.replace(tensor, arena="outputs", offset=0, stride=tensor.columns)
+                scatter = Op("scatter", "output", {"source": tensor, "out": out})
+                columns = plan.columns | {"outputs": tensor.columns}
+                yield op, dataclasses.replace(plan, ops=(*done, scatter), columns=columns)
+
+
+def _first_not_finite(network: Network, gradients: bool) -> str | None:
+    """Name of the first parameter, in the order of the pass that writes them, that is not finite."""
+    layers = reversed(network.layers) if gradients else iter(network.layers)
+    for layer in layers:
+        for name, values in (layer.gradients if gradients else layer.parameters).items():
+            if not _finite(values):
+                return f"{layer.name}.{name}"
+    return None
+
+
+def _finite(values: Array) -> bool:
+    """Whether all values are finite."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
