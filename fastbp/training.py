@@ -141,6 +141,9 @@ class Training:
             if self.backup is not None:
                 data = {"samples": len(self.samples), "batch_size": self.batch_size, "shuffle": self.shuffle}
                 cursor = self.backup.begin(cursor, self.hooks.callbacks, data)
+                if cursor.position > 0:  # callbacks learn the epoch; what they change is put back
+                    self.hooks("on_epoch_begin", cursor.epoch)
+                    cursor = self.backup.begin(cursor, self.hooks.callbacks, data)
             while cursor.epoch < self.epochs and not self.model.stop_training:
                 self._run_epoch(cursor)
                 if self.fault:
@@ -158,7 +161,7 @@ class Training:
 
     def _run_epoch(self, cursor: Cursor) -> None:
         self.progress.begin_epoch(cursor.epoch)
-        if cursor.position == 0:  # else it has begun before the interruption
+        if cursor.position == 0:
             self.hooks("on_epoch_begin", cursor.epoch)
         logs = self._train(cursor)
         if self.validation is not None and not self.fault:

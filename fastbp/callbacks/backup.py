@@ -95,9 +95,10 @@ class BackupAndRestore(Callback):
         try:
             checkpoint.write(self.filepath, self.model, cursor, self._others, self._data)
         except OSError as error:
+            place = f"in epoch {cursor.epoch + 1}" if cursor.position else f"after epoch {cursor.epoch}"
             warnings.warn(
-                f"no checkpoint in epoch {cursor.epoch + 1}: {error}. Training goes on; what was in the file "
-                "before is still there.",
+                f"no checkpoint {place}: {error}. Training goes on, and what was in the file before is still "
+                "there.",
                 RuntimeWarning,
                 stacklevel=2,
             )

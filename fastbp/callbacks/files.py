@@ -72,7 +72,6 @@ class ModelCheckpoint(Callback):
         if threshold is not None:
             threshold = check_number("initial_value_threshold", threshold, "(-inf, inf)")
         self._threshold = threshold
-        self._epoch = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -129,11 +128,11 @@ class ModelCheckpoint(Callback):
 
     def state(self) -> dict[str, Any]:
         """Return the best value so far and the number of batches."""
-        return {"best": self.best, "batches": self.batches, "epoch": self._epoch}
+        return {"best": self.best, "batches": self.batches}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.best, self.batches, self._epoch = state["best"], state["batches"], state["epoch"]
+        self.best, self.batches = state["best"], state["batches"]
 
 
 class CSVLogger(Callback):
