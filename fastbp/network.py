@@ -6,6 +6,7 @@ Everything here is checked already; :mod:`fastbp.model` stands between a network
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.background import Background
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
@@ -37,6 +39,10 @@ ALIGNMENT = 64
 # The engine is called for as many batches as take about this long. Between the calls Python sees Ctrl-C,
 # and the progress bar moves.
 SECONDS_PER_CALL = 0.05
+# A batch that takes longer than this runs in another thread, so that Ctrl-C need not wait for its end ...
+SECONDS_PER_BATCH = 0.1
+# ... and so does the first one of an epoch if it has more floating-point operations than this.
+OPERATIONS_PER_BATCH = 2e9
 
 
 @dataclass
@@ -106,6 +112,7 @@ class Network:
     ) -> None:
         self.layers, self.input_size, self.dtype, self.seed = layers, input_size, dtype, seed
         self.counters = np.zeros(2, np.int64)
+        self._background = Background()
         self.set_task(loss, optimizer)
         self.parameters = _aligned(np.zeros(self.plan.sizes["parameters"], dtype))
         self.gradients = _aligned(np.zeros(self.plan.sizes["gradients"], dtype))
@@ -141,8 +148,13 @@ class Network:
         for layer in self.layers:
             layer.bind(self.plan, self.parameters, self.gradients)
 
+    def wait(self) -> None:
+        """Wait for the step that an interruption has left running."""
+        self._background.wait()
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_programs": {}, "_forward_pass": None}
+        self.wait()
+        return self.__dict__ | {"_programs": {}, "_forward_pass": None, "_background": Background()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -261,7 +273,9 @@ class Network:
                 **samples.arenas(),
             )
 
-        return _run_in_chunks(run, positions, batch_size, progress, sums, finite=True)
+        work = sum(op.flops for op in program.plan.ops if op.phase in phases)
+        background = self._background, work > OPERATIONS_PER_BATCH
+        return _run_in_chunks(run, positions, batch_size, progress, sums, finite=True, background=background)
 
     # ---- one phase after the other ----
 
@@ -327,16 +341,20 @@ def _run_in_chunks(
     progress: Callable[[int], None] = lambda batches: None,
     sums: Sums = (0.0, 0.0),
     finite: bool = False,
+    background: tuple[Background, bool] | None = None,
 ) -> Sums:
     """Call ``run(first, count, sums)`` over all positions, for a short time each, and return the last sums.
 
-    With `finite` it ends when a sum is not finite any more.
+    With `finite` it ends when a sum is not finite any more. With `background` batches that take long run
+    there, and the first one if it is said to take long.
     """
     batches, first = 1, positions.start
+    thread, slow = background or (None, False)
     while first < positions.stop and (math.isfinite(sums[0]) or not finite):
         size = min(batches * batch_size, positions.stop - first)
         begin = time.perf_counter()
-        sums = run(first, size, sums)
+        part = functools.partial(run, first, size, sums)
+        sums = thread.call(part) if thread is not None and slow else part()
         elapsed = time.perf_counter() - begin
         first += size
         done = -(-size // batch_size)
@@ -344,6 +362,7 @@ def _run_in_chunks(
         # at the pace of this call; at most ten times more batches than in it, for a short call is noise
         affordable = SECONDS_PER_CALL * done / max(elapsed, 1e-9)
         batches = max(1, min(int(affordable), 10 * done))
+        slow = elapsed > SECONDS_PER_BATCH * done
     return sums
 
 

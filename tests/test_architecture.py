@@ -27,7 +27,7 @@ GROUPS = {
         "basics",
     ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "network": ("network", "plan descriptions planner choice"),
+    "network": ("background network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
     "saving": ("saving", "basics plan descriptions data files"),
     "training": (
