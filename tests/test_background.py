@@ -40,9 +40,10 @@ def test_an_interruption_leaves_the_call_running_and_wait_waits_for_it(monkeypat
         time.sleep(0.2)
         ended.append(True)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(threading.Event, "wait", interrupted)
+    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         calls.call(work)
+    monkeypatch.undo()
     assert ended == []
     calls.wait()
     assert ended == [True]
@@ -54,9 +55,10 @@ def test_a_thread_that_cannot_start_leaves_nothing_to_wait_for(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     calls = Background()
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(threading.Thread, "start", fail)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start"):
         calls.call(lambda: 3)
+    monkeypatch.undo()
     calls.wait()
 
 
