@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,20 +35,28 @@ class Watch:
 
     def __init__(self, network: Network, samples: Samples, batch_size: int) -> None:
         self.network, self.samples, self.batch_size = network, samples, batch_size
-        self._kept: list[NDArray[Any]] | None = None
+        self._copies: Sequence[tuple[NDArray[Any], NDArray[Any]]] = ()
+        self._state: Array | None = None
 
-    def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return self.network.parameters, self.network.state, self.network.counters
+    def _keep(self) -> None:
+        network = self.network
+        arrays = network.parameters, network.state, network.counters
+        self._copies = [(array, array.copy()) for array in arrays]
+
+    def _put_back(self) -> None:
+        for array, kept in self._copies:
+            array[...] = kept
 
     def begin(self) -> None:
         """Remember the model as it is."""
-        arrays = self._arrays()
-        if sum(array.nbytes for array in arrays) > LARGEST_COPY:
-            self._steps = int(self.network.counters[0])
-        elif self._kept is None or [a.shape for a in self._kept] != [a.shape for a in arrays]:
-            self._kept = [array.copy() for array in arrays]
+        network = self.network
+        if network.parameters.nbytes + network.state.nbytes > LARGEST_COPY:
+            self._copies, self._steps = (), int(network.counters[0])
+        elif self._state is not network.state:  # a new optimizer has a new state
+            self._state = network.state
+            self._keep()
         else:
-            for kept, array in zip(self._kept, arrays, strict=True):
+            for array, kept in self._copies:
                 np.copyto(kept, array)
 
     def sees_fault(self, sums: Sums) -> bool:
@@ -65,7 +73,7 @@ class Watch:
         positions : range
             Those of the steps.
         """
-        if self._kept is None:
+        if not self._copies:
             return self._describe_roughly(positions)
         self._put_back()
         name = _first_not_finite(self.network, gradients=False)
@@ -75,7 +83,7 @@ class Watch:
             if self.sees_fault(self._train(order, batch)):
                 self._put_back()
                 self._train(order, range(positions.start, batch.start))
-                self._kept = [array.copy() for array in self._arrays()]
+                self._keep()
                 what = self._examine(order[batch.start : batch.stop])
                 self._put_back()
                 step = batch.start // self.batch_size + 1
@@ -90,10 +98,6 @@ class Watch:
     def _batches(self, positions: range) -> Iterator[range]:
         for first in range(positions.start, positions.stop, self.batch_size):
             yield range(first, min(first + self.batch_size, positions.stop))
-
-    def _put_back(self) -> None:
-        for array, kept in zip(self._arrays(), self._kept or (), strict=True):
-            array[...] = kept
 
     def _train(self, order: NDArray[np.int64], positions: range) -> Sums:
         return self.network.train_epoch(
@@ -160,5 +164,4 @@ def _first_not_finite(network: Network, gradients: bool) -> str | None:
 
 def _finite(values: Array) -> bool:
     """Whether all values are finite."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+    return bool(np.isfinite(values).all())

@@ -272,8 +272,8 @@ class Network:
                 **samples.arenas(),
             )
 
-        work = sum(op.flops for op in program.plan.ops if op.phase in phases)
-        background = self._background, work > OPERATIONS_PER_BATCH
+        # each weight takes part in three products per sample
+        background = self._background, 6 * batch_size * self.parameters.size > OPERATIONS_PER_BATCH
         return _run_in_chunks(run, positions, batch_size, progress, sums, finite=True, background=background)
 
     # ---- one phase after the other ----

@@ -167,7 +167,8 @@ class Training:
         if self.validation is not None and not self.fault:
             scores = evaluate(self.network, self.validation, self.model.metrics)
             logs |= {f"val_{name}": value for name, value in scores.items()}
-        logs = {name: logs.get(name, math.nan) for name in self.names}
+        if self.fault:  # the rest was not computed
+            logs = dict.fromkeys(self.names, math.nan) | logs
         self.history.append(cursor.epoch, logs)
         self.progress.end_epoch(cursor.epoch, logs)
         self.hooks("on_epoch_end", cursor.epoch, logs)
