@@ -128,9 +128,9 @@ class Watch:
         name = _first_not_finite(network, gradients=True)
         if name is not None:
             return f"the gradient of {name}"
-        network.step()
-        name = _first_not_finite(network, gradients=False)
-        return f"a new weight: {name}"
+        if network.optimizer.kind:
+            network.step()
+        return f"a new weight: {_first_not_finite(network, gradients=False)}"
 
 
 def _prefixes(plan: Plan) -> Iterator[tuple[Op, Plan]]:

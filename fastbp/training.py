@@ -120,6 +120,8 @@ class Training:
     ) -> None:
         self.model, self.network, self.samples, self.validation = model, network, samples, validation
         self.epochs, self.batch_size, self.shuffle = epochs, batch_size, shuffle
+        if not network.optimizer.kind:  # it runs the network itself, with all samples together
+            batch_size = self.batch_size = len(samples)
         self.history = model.history = History()
         steps = -(-len(samples) // batch_size)
         self.progress = _Progress(verbosity, epochs, steps)
@@ -152,6 +154,8 @@ class Training:
                 cursor = Cursor(cursor.epoch + 1)
                 if self.backup is not None:
                     self.backup.save(cursor)
+            if not self.fault:
+                self.network.adopt_average()
             self.hooks("on_train_end")
             if self.backup is not None and not self.fault:
                 self.backup.end()

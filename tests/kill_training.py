@@ -22,7 +22,7 @@ from fastbp import checkpoint, model_file, optimizers
 
 def kinds(base=optimizers.Optimizer):
     for kind in base.__subclasses__():
-        if kind.key and kind.__module__.startswith("fastbp."):
+        if kind.key and kind.kind and kind.__module__.startswith("fastbp."):
             yield kind
         yield from kinds(kind)
 
@@ -32,6 +32,7 @@ def make_optimizers():
     more = [
         optimizers.SGD(0.01, momentum=0.9, nesterov=True),
         optimizers.RMSprop(0.001, momentum=0.9, centered=True),
+        optimizers.SGD(0.1, gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.9),
     ]
     return [kind(learning_rate=1e-3) for kind in kinds()] + more
 
@@ -64,9 +65,9 @@ def fingerprint(model, folder):
     """SHA-256 of everything that a training leaves."""
     network = model._require_network()
     sha = hashlib.sha256()
-    for array in (model.parameters, network.state, network.counters):
+    for array in (network.counters, *network.tensors(optimizer=True).values()):
         sha.update(array.tobytes())
-    history = {"history": model.history.history, "rate": model.optimizer.learning_rate}
+    history = {"history": model.history.history, "optimizer": repr(model.optimizer)}
     sha.update(json.dumps(history).encode())
     sha.update(json.dumps(model._rng.bit_generator.state).encode())
     sha.update((Path(folder) / "log.csv").read_bytes())

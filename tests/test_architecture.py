@@ -16,9 +16,13 @@ CSRC = ROOT / "csrc"
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.graph", ""),
-    "descriptions": ("initializers layer activations layers losses optimizers", "basics plan"),
-    "planner": ("engine.layout engine.planner", "basics plan descriptions"),
-    "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
+    "descriptions": (
+        "initializers regularizers constraints layer activations layers losses "
+        "schedules optimizer adaptive second_order optimizers",
+        "basics plan",
+    ),
+    "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
+    "interpreters": ("engine.reference engine.formulas engine.updates engine.random engine._native", "plan"),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
     "data": (
@@ -27,7 +31,8 @@ GROUPS = {
         "basics",
     ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "network": ("background network", "plan descriptions planner choice"),
+    "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
+    "network": ("background network", "plan descriptions planner choice minimisation"),
     "files": ("model_file", ""),
     "saving": ("saving", "basics plan descriptions data files"),
     "training": (

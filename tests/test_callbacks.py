@@ -455,3 +455,30 @@ def test_initial_epoch_numbers_the_epochs():
     assert model.fit(X, Y, epochs=2, initial_epoch=2).epoch == []
     with pytest.raises(ValueError, match="initial_epoch must be an int of at least 0, got -1"):
         model.fit(X, Y, initial_epoch=-1)
+
+
+# ---- optimizers with more than a rate ----
+
+
+def test_a_schedule_is_not_lowered():
+    schedule = bp.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model = bp.Sequential([Dense(1)], loss="mse", optimizer=bp.optimizers.SGD(schedule), seed=0)
+    with pytest.raises(TypeError, match="ReduceLROnPlateau needs a learning rate that is a number"):
+        model.fit(X, Y, callbacks=[ReduceLROnPlateau("loss")])
+
+
+def test_the_best_weights_outlast_the_average():
+    """With an average of the weights, fit ends with it, unless the best ones are asked for."""
+    optimizer = bp.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    model = bp.Sequential([Dense(1)], loss="mse", optimizer=optimizer, seed=0)
+    stop = EarlyStopping(patience=100, restore_best_weights=True)
+    history = model.fit(X, Y, epochs=5, validation_data=(X, Y), callbacks=[stop]).history
+    assert model.evaluate(X, Y)["loss"] == min(history["val_loss"])
+
+
+def test_an_optimizer_that_runs_the_network_itself_has_one_batch():
+    optimizer, batches = bp.optimizers.LBFGS(max_iter=2), []
+    model = bp.Sequential([Dense(1)], loss="mse", optimizer=optimizer, metrics=["mae"], seed=0)
+    callback = LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(batch))
+    history = model.fit(X, Y, epochs=3, batch_size=1, callbacks=[callback])
+    assert batches == [0, 0, 0] and history.history["loss"][-1] < 1e-3

@@ -32,4 +32,31 @@ static double sum(int64_t n, const void *x) {
     return total;
 }
 
+/* Eight sums side by side, so that the additions of one need not wait for those of another. */
+enum { SUM_LANES = 8 };
+
+INLINE double fold_lanes(const double total[SUM_LANES]) {
+    return ((total[0] + total[4]) + (total[2] + total[6])) + ((total[1] + total[5]) + (total[3] + total[7]));
+}
+
+static double sum_squares(int64_t n, const void *x) {
+    const real *p = x;
+    double total[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) UNROLL
+    for (int k = 0; k < SUM_LANES; k++) total[k] += (double)p[i + k] * (double)p[i + k];
+    for (int k = 0; i + k < n; k++) total[k] += (double)p[i + k] * (double)p[i + k];
+    return fold_lanes(total);
+}
+
+static double sum_moduli(int64_t n, const void *x) {
+    const real *p = x;
+    double total[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) UNROLL
+    for (int k = 0; k < SUM_LANES; k++) total[k] += __builtin_fabs((double)p[i + k]);
+    for (int k = 0; i + k < n; k++) total[k] += __builtin_fabs((double)p[i + k]);
+    return fold_lanes(total);
+}
+
 #endif

@@ -8,6 +8,7 @@ from typing import Any
 from fastbp.callbacks.base import Callback, Logs, takes
 from fastbp.callbacks.monitor import Monitor
 from fastbp.checks import check_count, check_number
+from fastbp.schedules import Schedule
 
 
 class LearningRateScheduler(Callback):
@@ -104,6 +105,10 @@ class ReduceLROnPlateau(Callback):
     def on_train_begin(self) -> None:
         """Forget the training before."""
         self.monitor.require(self.params)
+        if isinstance(self.model.optimizer.learning_rate, Schedule):
+            raise TypeError(
+                "ReduceLROnPlateau needs a learning rate that is a number, and the optimizer has a schedule"
+            )
         self._forget()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:

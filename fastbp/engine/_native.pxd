@@ -66,7 +66,7 @@ cdef extern from "fastbp.h":
         int kind
         int phase
         fbp_tensor operand[5]
-        double attribute[5]
+        double attribute[6]
         double flops
 
     ctypedef struct fbp_op_schema:
