@@ -30,7 +30,9 @@ class Cursor:
     epoch : int
         Counted from 0.
     position : int
-        Samples of the epoch that are done.
+        Samples of the epoch that are done, of a stream those of its part.
+    batch : int
+        Batches of the epoch that are done.
     sums : (float, float)
         Of the epoch so far: weight times loss, and weight.
     outputs : ndarray or None
@@ -41,6 +43,7 @@ class Cursor:
 
     epoch: int = 0
     position: int = 0
+    batch: int = 0
     sums: tuple[float, float] = (0.0, 0.0)
     outputs: NDArray[Any] | None = None
     random: dict[str, Any] | None = field(default=None, repr=False)
@@ -91,6 +94,7 @@ def write(
     description["training"] = {
         "epoch": cursor.epoch,
         "position": cursor.position,
+        "batch": cursor.batch,
         "sums": cursor.sums,
         "stopped": model.stop_training,
         "epochs": history.epoch,
@@ -134,7 +138,8 @@ def read(path: str, model: Sequential, callbacks: Sequence[Callback], data: dict
                 arrays = {name: tensors[f".callbacks.{number}.{name}"] for name in kept["arrays"]}
                 match.set_state(kept["state"] | arrays)
         outputs, (loss_sum, weight_sum) = tensors.get(".outputs"), training["sums"]
-        return Cursor(training["epoch"], training["position"], (loss_sum, weight_sum), outputs)
+        place = training["epoch"], training["position"], training["batch"]
+        return Cursor(*place, (loss_sum, weight_sum), outputs)
     except (LookupError, AttributeError, TypeError) as error:
         raise ValueError(f"{path!r}: the checkpoint is damaged: {error!r}") from error
     except ValueError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from fastbp.engine import backend
 from fastbp.engine.plan import Op, Plan, Tensor
-from fastbp.network import Array, Network, Samples, Sums
+from fastbp.network import Array, Network, Sums
+from fastbp.samples import Samples
 
 # No copy is kept of a network that is larger than this, with its optimizer's state.
 LARGEST_COPY = 32 * 2**20
@@ -29,12 +31,10 @@ class Watch:
     Parameters
     ----------
     network : Network
-    samples : Samples
-    batch_size : int
     """
 
-    def __init__(self, network: Network, samples: Samples, batch_size: int) -> None:
-        self.network, self.samples, self.batch_size = network, samples, batch_size
+    def __init__(self, network: Network) -> None:
+        self.network = network
         self._copies: Sequence[tuple[NDArray[Any], NDArray[Any]]] = ()
         self._state: Array | None = None
 
@@ -63,66 +63,65 @@ class Watch:
         """Tell whether the loss or a weight is not finite any more."""
         return not (math.isfinite(sums[0]) and _finite(self.network.parameters))
 
-    def describe_fault(self, order: NDArray[np.int64], positions: range) -> str:
+    def describe_fault(
+        self, samples: Samples, order: NDArray[np.int64] | None, batch_size: int, before: int
+    ) -> str:
         """Say what went wrong in the steps since :meth:`begin`, and bring the model to before that step.
 
         Parameters
         ----------
-        order : ndarray of int64
-            Of the epoch.
-        positions : range
-            Those of the steps.
+        samples : Samples
+        order : ndarray of int64, or None
+            Of the samples of these steps; None: all as they lie.
+        batch_size : int
+        before : int
+            Steps of the epoch before these.
         """
         if not self._copies:
-            return self._describe_roughly(positions)
+            return self._describe_roughly(before)
         self._put_back()
         name = _first_not_finite(self.network, gradients=False)
         if name is not None:
-            return f"{name} was not finite before step {positions.start // self.batch_size + 1}"
-        for batch in self._batches(positions):
-            if self.sees_fault(self._train(order, batch)):
+            return f"{name} was not finite before step {before + 1}"
+        turns = np.arange(len(samples), dtype=np.int64) if order is None else order
+        for first in range(0, len(turns), batch_size):
+            batch = turns[first : first + batch_size]
+            if self.sees_fault(self._train(samples, batch, batch_size)):
                 self._put_back()
-                self._train(order, range(positions.start, batch.start))
+                self._train(samples, turns[:first], batch_size)
                 self._keep()
-                what = self._examine(order[batch.start : batch.stop])
+                what = self._examine(samples, batch, batch_size)
                 self._put_back()
-                step = batch.start // self.batch_size + 1
+                step = before + first // batch_size + 1
                 return f"the first value that is not finite is {what}, in step {step}"
         return "a value is not finite, but was when the steps were done again"
 
-    def _describe_roughly(self, positions: range) -> str:
+    def _describe_roughly(self, before: int) -> str:
         name = _first_not_finite(self.network, gradients=False) or "the loss"
         steps = int(self.network.counters[0]) - self._steps
-        return f"{name} is not finite after step {positions.start // self.batch_size + steps}"
+        return f"{name} is not finite after step {before + steps}"
 
-    def _batches(self, positions: range) -> Iterator[range]:
-        for first in range(positions.start, positions.stop, self.batch_size):
-            yield range(first, min(first + self.batch_size, positions.stop))
+    def _train(self, samples: Samples, turns: NDArray[np.int64], batch_size: int) -> Sums:
+        if not turns.size:
+            return 0.0, 0.0
+        return self.network.train_epoch(samples, turns, batch_size, None, lambda batches: None, (0.0, 0.0))
 
-    def _train(self, order: NDArray[np.int64], positions: range) -> Sums:
-        return self.network.train_epoch(
-            self.samples, order, self.batch_size, None, lambda batches: None, positions, (0.0, 0.0)
-        )
-
-    def _examine(self, picked: NDArray[np.int64]) -> str:
+    def _examine(self, samples: Samples, batch: NDArray[np.int64], batch_size: int) -> str:
         """Take the step in slow motion."""
-        network = self.network
-        samples = Samples(
-            self.samples.inputs[picked],
-            self.samples.targets[picked],
-            None if self.samples.weights is None else self.samples.weights[picked],
-        )
-        program = network._program(self.batch_size, samples.targets.shape[1], exact=True)
+        network, rows = self.network, len(batch)
+        with closing(samples.blocks(batch, batch_size)) as blocks:
+            block, turns = next(blocks)
+        program = network._program(batch_size, samples.targets.shape[1], exact=True)
         for op, plan in _prefixes(program.plan):
-            result = np.empty((len(picked), plan.columns["outputs"]), network.dtype)
+            result = np.empty((rows, plan.columns["outputs"]), network.dtype)
             counters = network.counters.copy()
             prefix = backend.compile(plan, network.parameters, network.gradients, network.state, counters)
-            forward = ("gather", "forward", "output")
-            prefix.run(forward, 0, len(picked), inputs=samples.inputs, outputs=result, training=True)
+            forward, arenas = ("gather", "forward", "output"), block.arenas()
+            prefix.run(forward, 0, rows, inputs=arenas["inputs"], order=turns, outputs=result, training=True)
             if not _finite(result):
                 return f"an activation of layer {op.layer!r}"
         all_but_update = ("gather", "gather_targets", "forward", "loss", "backward")
-        sums = program.run(all_but_update, 0, len(picked), training=True, **samples.arenas())
+        sums = program.run(all_but_update, 0, rows, order=turns, training=True, **block.arenas())
         if not math.isfinite(sums[0]):
             return "the loss, of finite predictions"
         name = _first_not_finite(network, gradients=True)

@@ -16,10 +16,11 @@ from fastbp.engine import backend, planner
 from fastbp.engine.layout import SLACK
 from fastbp.engine.plan import Op, Plan, Tensor
 from fastbp.losses import HalfSquaredError, MeanSquaredError
+from fastbp.samples import Samples, in_memory
 from fastbp.second_order import LBFGS, LevenbergMarquardt
 
 if TYPE_CHECKING:
-    from fastbp.network import Network, Samples
+    from fastbp.network import Network
 
 Vector = NDArray[np.float64]
 
@@ -184,10 +185,10 @@ class _Squares:
 
     def _jacobian(self, rows: slice, output: int) -> Vector:
         """Derivatives of one output's weighted residuals: the gradients of one-row batches."""
-        inputs, roots = self.samples.inputs[rows], self.roots[rows]
-        seeds = np.zeros((len(inputs), self.network.output_size), inputs.dtype)
+        inputs, roots = in_memory(self.samples.inputs[rows]), self.roots[rows]
+        seeds = np.zeros((len(inputs), self.network.output_size), self.network.dtype)
         seeds[:, output] = roots[:, 0]
-        gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), inputs.dtype)
+        gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), self.network.dtype)
         phases = ("gather", "forward", "output_backward", "backward", "input_gradient")
         self.program.run(phases, 0, len(inputs), inputs=inputs, targets=seeds, outputs=gradients)
         return gradients[:, self.place].astype(np.float64)

@@ -10,7 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +23,8 @@ from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
+from fastbp.samples import Inputs, Samples, in_memory
+from fastbp.sources import MappedRows
 
 Array = NDArray[np.floating]
 Task: TypeAlias = tuple[Loss | None, Optimizer]
@@ -44,34 +46,6 @@ SECONDS_PER_CALL = 0.05
 SECONDS_PER_BATCH = 0.1
 # ... and so does the first one of an epoch if it has more floating-point operations than this.
 OPERATIONS_PER_BATCH = 2e9
-
-
-@dataclass
-class Samples:
-    """Samples in the engine's form: matrices of the model's dtype, one row a sample.
-
-    Attributes
-    ----------
-    inputs : ndarray, shape (n, input_size)
-    targets : ndarray, shape (n, output_size), or (n, 1) for labels
-    weights : ndarray, shape (n,), or None
-    """
-
-    inputs: Array
-    targets: Array
-    weights: Array | None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def slice(self, begin: int, end: int) -> Samples:
-        """Return the samples begin .. end, without a copy."""
-        weights = None if self.weights is None else self.weights[begin:end]
-        return Samples(self.inputs[begin:end], self.targets[begin:end], weights)
-
-    def arenas(self) -> dict[str, Any]:
-        """Return the matrices under the engine's names."""
-        return {"inputs": self.inputs, "targets": self.targets, "sample_weights": self.weights}
 
 
 class Network:
@@ -245,18 +219,16 @@ class Network:
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
         program = self._program(rows, samples.targets.shape[1])
         rates = self._rates(1)
-        return mean_loss(
-            program.run(phases, 0, rows, learning_rates=rates, training=True, **samples.arenas())
-        )
+        arenas = samples.arenas() | {"inputs": in_memory(samples.inputs)}
+        return mean_loss(program.run(phases, 0, rows, learning_rates=rates, training=True, **arenas))
 
     def train_epoch(
         self,
         samples: Samples,
-        order: NDArray[np.int64],
+        order: NDArray[np.int64] | None,
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
-        positions: range,
         sums: Sums,
     ) -> Sums:
         """Do a step for each batch, and stop once the loss is not finite.
@@ -264,18 +236,16 @@ class Network:
         Parameters
         ----------
         samples : Samples
-        order : ndarray of int64
-            Sample numbers in the order of their turn.
+        order : ndarray of int64, or None
+            Numbers of the samples in the order of their turn, all of them or some; None: all as they lie. An
+            optimizer that runs the network itself takes all of them.
         batch_size : int
         outputs : ndarray, shape (n, output_size), or None
             Where to leave the predictions, as they were before each update and in the order of `order`.
         progress : callable
             Told how many batches are done since it was last called.
-        positions : range
-            The part of `order` whose turn it is; it begins where a batch does. All of them for an optimizer
-            that runs the network itself.
         sums : (float, float)
-            What this method returned for the positions before; zeros at the beginning of an epoch.
+            What this method returned for the samples before; zeros at the beginning of an epoch.
 
         Returns
         -------
@@ -283,43 +253,52 @@ class Network:
             Sums over the samples from the beginning of the epoch: weight times loss, and weight.
         """
         if not self.optimizer.kind:
-            loss = full_batch.minimize(self, samples)
+            loaded = Samples(in_memory(samples.inputs), samples.targets, samples.weights)
+            loss = full_batch.minimize(self, loaded)
             if outputs is not None:
-                outputs[...] = self.predict(samples.inputs)[order]
+                outputs[...] = self.predict(samples.inputs)[slice(None) if order is None else order]
             progress(-(-len(samples) // batch_size))
-            return loss, 1.0
+            return sums[0] + loss, sums[1] + 1.0
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
         program = self._program(batch_size, samples.targets.shape[1], exact=True)
 
-        def run(first: int, count: int, sums: Sums) -> Sums:
-            rates = self._rates(-(-count // batch_size))
-            return program.run(
-                phases,
-                first,
-                count,
-                order=order,
-                outputs=outputs,
-                learning_rates=rates,
-                training=True,
-                totals=sums,
-                **samples.arenas(),
-            )
+        def run_block(
+            block: Samples, turns: NDArray[np.int64] | None, places: Array | None, sums: Sums
+        ) -> Sums:
+            arenas = block.arenas() | {"order": turns, "outputs": places}
+
+            def run(first: int, count: int, sums: Sums) -> Sums:
+                rates = self._rates(-(-count // batch_size))
+                return program.run(
+                    phases, first, count, learning_rates=rates, training=True, totals=sums, **arenas
+                )
+
+            count = len(block) if turns is None else len(turns)
+            return _run_in_chunks(run, count, batch_size, progress, sums, finite=True, background=background)
 
         # each weight takes part in three products per sample
         background = self._background, 6 * batch_size * self.parameters.size > OPERATIONS_PER_BATCH
-        return _run_in_chunks(run, positions, batch_size, progress, sums, finite=True, background=background)
+        done = 0
+        with closing(samples.blocks(order, batch_size)) as blocks:
+            for block, turns in blocks:
+                places = None if outputs is None else outputs[done:]
+                sums = run_block(block, turns, places, sums)
+                done += len(block)
+                if not math.isfinite(sums[0]):
+                    break
+        return sums
 
     # ---- one phase after the other ----
 
-    def forward(self, inputs: Array, training: bool) -> Array:
+    def forward(self, inputs: Inputs, training: bool) -> Array:
         """Return the outputs of a batch, and keep what :meth:`backward` needs."""
         rows = len(inputs)
         program = self._program(rows)
         outputs = np.empty((rows, self.output_size), self.dtype)
         phases = ("gather", "forward", "output")
-        program.run(phases, 0, rows, inputs=inputs, outputs=outputs, training=training)
+        program.run(phases, 0, rows, inputs=in_memory(inputs), outputs=outputs, training=training)
         self._forward_pass = program, rows, training
         return outputs
 
@@ -353,32 +332,47 @@ class Network:
 
     # ---- using ----
 
-    def predict(self, inputs: Array) -> Array:
+    def predict(self, inputs: Inputs) -> Array:
         """Return the outputs for any number of samples."""
         outputs = np.empty((len(inputs), self.output_size), self.dtype)
+        if isinstance(inputs, MappedRows):
+            with closing(inputs.blocks(None, PREDICT_BATCH)) as blocks:
+                for rows, values, _ in blocks:
+                    outputs[rows] = self.predict(values)
+            return outputs
         program = self._program(min(len(inputs), PREDICT_BATCH))
 
         def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
 
-        _run_in_chunks(run, range(len(inputs)), program.plan.batch_size)
+        _run_in_chunks(run, len(inputs), program.plan.batch_size)
         return outputs
 
-    def evaluate(self, samples: Samples) -> tuple[float, Array]:
-        """Return the mean loss and the outputs."""
+    def evaluate(self, samples: Samples, sums: Sums = (0.0, 0.0)) -> tuple[Sums, Array]:
+        """Return Σ w·l and Σ w, with those of the samples before, and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
         program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1])
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
-        def run(first: int, count: int, sums: Sums) -> Sums:
-            return program.run(phases, first, count, outputs=outputs, totals=sums, **samples.arenas())
+        def run_block(block: Samples, places: Array, sums: Sums) -> Sums:
+            arenas = block.arenas() | {"outputs": places}
 
-        return mean_loss(_run_in_chunks(run, range(len(samples)), program.plan.batch_size)), outputs
+            def run(first: int, count: int, sums: Sums) -> Sums:
+                return program.run(phases, first, count, totals=sums, **arenas)
+
+            return _run_in_chunks(run, len(block), program.plan.batch_size, sums=sums)
+
+        done = 0
+        with closing(samples.blocks(None, program.plan.batch_size)) as blocks:
+            for block, _ in blocks:
+                sums = run_block(block, outputs[done:], sums)
+                done += len(block)
+        return sums, outputs
 
 
 def _run_in_chunks(
     run: Callable[[int, int, Sums], Sums],
-    positions: range,
+    count: int,
     batch_size: int,
     progress: Callable[[int], None] = lambda batches: None,
     sums: Sums = (0.0, 0.0),
@@ -390,10 +384,10 @@ def _run_in_chunks(
     With `finite` it ends when a sum is not finite any more. With `background` batches that take long run
     there, and the first one if it is said to take long.
     """
-    batches, first = 1, positions.start
+    batches, first = 1, 0
     thread, slow = background or (None, False)
-    while first < positions.stop and (math.isfinite(sums[0]) or not finite):
-        size = min(batches * batch_size, positions.stop - first)
+    while first < count and (math.isfinite(sums[0]) or not finite):
+        size = min(batches * batch_size, count - first)
         begin = time.perf_counter()
         part = functools.partial(run, first, size, sums)
         sums = thread.call(part) if thread is not None and slow else part()

@@ -7,20 +7,28 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fastbp import data
+from fastbp.array_like import Array
 from fastbp.callbacks import BackupAndRestore, Callback
 from fastbp.callbacks.base import Hooks, Logs
 from fastbp.checkpoint import Cursor
 from fastbp.divergence import Watch
 from fastbp.metrics import Metric
-from fastbp.network import Array, Network, Samples, mean_loss
+from fastbp.network import Network, Sums, mean_loss
+from fastbp.order import Shuffle, batch_order
+from fastbp.samples import Samples
+from fastbp.streams import Stream
 
 if TYPE_CHECKING:
     from fastbp.model import Sequential
+
+
+# Targets, outputs and weights of some samples.
+Result: TypeAlias = tuple[Array, Array, Array | None]
 
 
 class History:
@@ -65,15 +73,23 @@ def _in_notebook() -> bool:
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
+def _batches(samples: Samples | Stream, batch_size: int | None) -> int | None:
+    """How many batches an epoch has, if that is known."""
+    if isinstance(samples, Stream):
+        return samples.parts_per_epoch if batch_size is None else None
+    return -(-len(samples) // (batch_size or len(samples)))
+
+
 class _Progress:
     """A progress bar (verbosity 1), a line per epoch (2), or nothing (0)."""
 
-    def __init__(self, verbosity: int, epochs: int, batches: int) -> None:
+    def __init__(self, verbosity: int, epochs: int, batches: int | None) -> None:
         self.lines, self.epochs, self.bar = verbosity == 2, epochs, None
         if verbosity == 1:
             from tqdm.auto import tqdm  # not worth its import where there is no bar
 
-            self.bar = tqdm(total=epochs * batches, unit=" batches", dynamic_ncols=True, mininterval=0.1)
+            total = None if batches is None else epochs * batches
+            self.bar = tqdm(total=total, unit=" batches", dynamic_ncols=True, mininterval=0.1)
 
     def begin_epoch(self, epoch: int) -> None:
         self.started = time.perf_counter()
@@ -103,35 +119,46 @@ class Training:
 
     Whatever is raised on the way, by a callback or by Ctrl-C, leaves the model usable and its history with
     the epochs so far.
+
+    Parameters
+    ----------
+    model : Sequential
+    network : Network
+    samples : Samples or Stream
+    validation : Samples, Stream or None
+    epochs : int
+    batch_size : int or None
+        None: each part of a stream is one batch.
+    shuffle : bool or "batch"
+    callbacks : sequence of Callback
+    verbosity : {0, 1, 2}
     """
 
     def __init__(
         self,
         model: Sequential,
         network: Network,
-        samples: Samples,
-        validation: Samples | None,
+        samples: Samples | Stream,
+        validation: Samples | Stream | None,
         *,
         epochs: int,
-        batch_size: int,
-        shuffle: bool,
+        batch_size: int | None,
+        shuffle: Shuffle,
         callbacks: Sequence[Callback],
         verbosity: int,
     ) -> None:
         self.model, self.network, self.samples, self.validation = model, network, samples, validation
         self.epochs, self.batch_size, self.shuffle = epochs, batch_size, shuffle
-        if not network.optimizer.kind:  # it runs the network itself, with all samples together
-            batch_size = self.batch_size = len(samples)
         self.history = model.history = History()
-        steps = -(-len(samples) // batch_size)
+        steps = _batches(samples, batch_size if network.optimizer.kind else None)
         self.progress = _Progress(verbosity, epochs, steps)
         names = ["loss", *model.metrics]
         if validation is not None:
             names += [f"val_{name}" for name in names]
         self.names = names
         self.hooks = Hooks(callbacks, model, {"epochs": epochs, "steps": steps, "metrics": names})
-        self.backup = _the_backup(callbacks)
-        self.watch = Watch(network, samples, batch_size)
+        self.backup = _the_backup(callbacks, samples)
+        self.watch = Watch(network)
         self.fault = ""
 
     def run(self, initial_epoch: int) -> History:
@@ -141,11 +168,7 @@ class Training:
         try:
             self.hooks("on_train_begin")
             if self.backup is not None:
-                data = {"samples": len(self.samples), "batch_size": self.batch_size, "shuffle": self.shuffle}
-                cursor = self.backup.begin(cursor, self.hooks.callbacks, data)
-                if cursor.position > 0:  # callbacks learn the epoch; what they change is put back
-                    self.hooks("on_epoch_begin", cursor.epoch)
-                    cursor = self.backup.begin(cursor, self.hooks.callbacks, data)
+                cursor = self._restore(self.backup, cursor)
             while cursor.epoch < self.epochs and not self.model.stop_training:
                 self._run_epoch(cursor)
                 if self.fault:
@@ -163,13 +186,23 @@ class Training:
             self.progress.close()
         return self.history
 
+    def _restore(self, backup: BackupAndRestore, cursor: Cursor) -> Cursor:
+        """Go to where the checkpoint is, if there is one."""
+        size = None if isinstance(self.samples, Stream) else len(self.samples)
+        data = {"samples": size, "batch_size": self.batch_size, "shuffle": self.shuffle}
+        cursor = backup.begin(cursor, self.hooks.callbacks, data)
+        if cursor.position > 0:  # callbacks learn the epoch; what they change is put back
+            self.hooks("on_epoch_begin", cursor.epoch)
+            cursor = backup.begin(cursor, self.hooks.callbacks, data)
+        return cursor
+
     def _run_epoch(self, cursor: Cursor) -> None:
         self.progress.begin_epoch(cursor.epoch)
         if cursor.position == 0:
             self.hooks("on_epoch_begin", cursor.epoch)
         logs = self._train(cursor)
         if self.validation is not None and not self.fault:
-            scores = evaluate(self.network, self.validation, self.model.metrics)
+            scores = evaluate(self.network, self.validation, self.model.scorers)
             logs |= {f"val_{name}": value for name, value in scores.items()}
         if self.fault:  # the rest was not computed
             logs = dict.fromkeys(self.names, math.nan) | logs
@@ -179,40 +212,57 @@ class Training:
 
     def _train(self, cursor: Cursor) -> Logs:
         """Do the steps of an epoch, and return the loss and the metrics."""
-        network, samples, size = self.network, self.samples, len(self.samples)
-        outputs = np.empty((size, network.output_size), network.dtype) if self.model.metrics else None
+        results: list[Result] = []
+        with closing(self.samples.parts()) as parts:
+            for part in parts:
+                result = self._train_part(part, cursor)
+                if self.fault:
+                    return {"loss": mean_loss(cursor.sums)}
+                if result is not None:
+                    results.append(result)
+                if self.hooks.per_batch and self.model.stop_training:
+                    break
+                cursor.position = 0
+        return {"loss": mean_loss(cursor.sums)} | _score(self.model.scorers, results)
+
+    def _train_part(self, part: Samples, cursor: Cursor) -> Result | None:
+        """Do the steps of a part of an epoch, and return what its metrics need."""
+        network, backup, hooks, rows = self.network, self.backup, self.hooks, len(part)
+        outputs = np.empty((rows, network.output_size), network.dtype) if self.model.metrics else None
         if outputs is not None and cursor.outputs is not None:
-            outputs[: cursor.position] = cursor.outputs
+            outputs[: cursor.position] = cursor.outputs[: cursor.position]
         cursor.outputs = outputs
-        backup, hooks = self.backup, self.hooks
         saved_after = None if backup is None else backup.batches
         cursor.random = None if saved_after is None else dict(self.model._rng.bit_generator.state)
-        order = data.batch_order(size, self.shuffle, self.model._rng)
-        # What runs without Python: the epoch, or what lies between two checkpoints, or a batch.
-        part = self.batch_size * (1 if hooks.per_batch else saved_after or size)
-        while cursor.position < size and not (hooks.per_batch and self.model.stop_training):
-            batch, end = cursor.position // self.batch_size, min(cursor.position + part, size)
+        size = min(self.batch_size or rows, rows)
+        order = None
+        if self.batch_size is not None:
+            order = batch_order(rows, self.shuffle, self.model._rng, size)
+        if not network.optimizer.kind:  # it runs the network itself, with all samples together
+            size = rows
+        # What runs without Python: all, or what lies between two checkpoints, or a batch.
+        count = size * (1 if hooks.per_batch else saved_after or rows)
+        while cursor.position < rows and not (hooks.per_batch and self.model.stop_training):
+            begin, end = cursor.position, min(cursor.position + count, rows)
             if hooks.per_batch:
-                hooks("on_train_batch_begin", batch)
-            positions = range(cursor.position, end)
+                hooks("on_train_batch_begin", cursor.batch)
+            turns = None if order is None else order[begin:end]
+            places = None if outputs is None else outputs[begin:end]
             self.watch.begin()
-            cursor.sums = network.train_epoch(
-                samples, order, self.batch_size, outputs, self.progress.advance, positions, cursor.sums
-            )
+            cursor.sums = network.train_epoch(part, turns, size, places, self.progress.advance, cursor.sums)
             if self.watch.sees_fault(cursor.sums):
-                self.fault = self.watch.describe_fault(order, positions)
-                return {"loss": mean_loss(cursor.sums)}
-            cursor.position = end
+                self.fault = self.watch.describe_fault(part, turns, size, cursor.batch)
+                return None
+            cursor.position, cursor.batch = end, cursor.batch - (begin - end) // size
             if hooks.per_batch:
-                hooks("on_train_batch_end", batch, {"loss": mean_loss(cursor.sums)})
-            if backup and saved_after and end < size and end // self.batch_size % saved_after == 0:
+                hooks("on_train_batch_end", cursor.batch - 1, {"loss": mean_loss(cursor.sums)})
+            if backup and saved_after and end < rows and cursor.batch % saved_after == 0:
                 backup.save(cursor)
-        logs = {"loss": mean_loss(cursor.sums)}
-        if outputs is not None:
-            seen = order[: cursor.position]
-            weights = None if samples.weights is None else samples.weights[seen]
-            logs |= _score(self.model.metrics, samples.targets[seen], outputs[: cursor.position], weights)
-        return logs
+        if outputs is None:
+            return None
+        seen = slice(cursor.position) if order is None else order[: cursor.position]
+        weights = None if part.weights is None else part.weights[seen]
+        return part.targets[seen], outputs[: cursor.position], weights
 
     def _warn(self, epoch: int) -> None:
         warnings.warn(
@@ -223,18 +273,44 @@ class Training:
         )
 
 
-def _the_backup(callbacks: Sequence[Callback]) -> BackupAndRestore | None:
+def _the_backup(callbacks: Sequence[Callback], samples: Samples | Stream) -> BackupAndRestore | None:
+    """The callback that keeps a checkpoint, when there is one and it can."""
     found = [callback for callback in callbacks if isinstance(callback, BackupAndRestore)]
     if len(found) > 1:
         raise ValueError("callbacks: one BackupAndRestore is enough, got more")
+    if found and isinstance(samples, Stream):
+        if samples.once or samples.parts_per_epoch is not None:
+            raise ValueError(
+                "BackupAndRestore needs data that begin anew with each epoch: arrays, or a function that "
+                "returns the chunks, without steps_per_epoch"
+            )
+        if found[0].batches is not None:
+            raise ValueError(
+                f"BackupAndRestore(save_freq={found[0].batches}) needs arrays; with an iterable or a "
+                "function it saves between epochs: save_freq='epoch'"
+            )
     return found[0] if found else None
 
 
-def evaluate(network: Network, samples: Samples, metrics: Mapping[str, Metric]) -> Logs:
+def evaluate(network: Network, samples: Samples | Stream, metrics: Mapping[str, Metric]) -> Logs:
     """Return the loss and the metrics on samples."""
-    loss, outputs = network.evaluate(samples)
-    return {"loss": loss} | _score(metrics, samples.targets, outputs, samples.weights)
+    sums: Sums = (0.0, 0.0)
+    results: list[Result] = []
+    for part in samples.parts():
+        sums, outputs = network.evaluate(part, sums)
+        if metrics:
+            results.append((part.targets, outputs, part.weights))
+    return {"loss": mean_loss(sums)} | _score(metrics, results)
 
 
-def _score(metrics: Mapping[str, Metric], targets: Array, outputs: Array, weights: Array | None) -> Logs:
-    return {name: float(metric(targets, outputs, weights)) for name, metric in metrics.items()}
+def _score(metrics: Mapping[str, Metric], results: Sequence[Result]) -> Logs:
+    """Return the metrics of targets, outputs and weights that came in parts."""
+    if not metrics:
+        return {}
+    targets, outputs, weights = (list(column) for column in zip(*results, strict=True))
+    together = None
+    if any(w is not None for w in weights):
+        of_parts = zip(targets, weights, strict=True)
+        together = np.concatenate([np.ones(len(y)) if w is None else w for y, w in of_parts])
+    y_true, y_pred = (a[0] if len(a) == 1 else np.concatenate(a) for a in (targets, outputs))
+    return {name: float(metric(y_true, y_pred, together)) for name, metric in metrics.items()}

@@ -15,7 +15,7 @@ CSRC = ROOT / "csrc"
 # A group knows itself and the groups named here, nothing else of the package.
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
-    "plan": ("engine engine.plan engine.graph", ""),
+    "plan": ("engine engine.plan engine.sparse engine.graph", ""),
     "descriptions": (
         "initializers regularizers constraints layer activations layers losses "
         "schedules optimizer adaptive second_order optimizers",
@@ -26,13 +26,13 @@ GROUPS = {
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
     "data": (
-        "array_like data metrics metrics.arguments metrics.regression metrics.classification "
-        "metrics.probabilities",
-        "basics",
+        "frames array_like sources samples streams data order metrics metrics.arguments "
+        "metrics.regression metrics.classification metrics.probabilities",
+        "basics plan",
     ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
-    "network": ("background network", "plan descriptions planner choice minimisation"),
+    "minimisation": ("full_batch", "plan descriptions planner choice kernels data"),
+    "network": ("background network", "plan descriptions planner choice minimisation data"),
     "files": ("model_file", ""),
     "saving": ("saving", "basics plan descriptions data files"),
     "training": (
@@ -40,7 +40,7 @@ GROUPS = {
         "callbacks.files callbacks.backup checkpoint divergence training",
         "basics plan descriptions choice data network files saving",
     ),
-    "model": ("stack model", "basics plan descriptions data network files saving training"),
+    "model": ("stack intake model", "basics plan descriptions data network files saving training"),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",

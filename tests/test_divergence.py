@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import fastbp as bp
 from fastbp import divergence
@@ -172,3 +173,21 @@ def test_targets_with_large_values_are_no_divergence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(np.zeros((3, 4)), np.zeros(3))
+
+
+@pytest.mark.parametrize("batch_size", [8, None])
+def test_streams_count_the_steps_of_all_their_parts(batch_size):
+    parts = [(X[:24].astype("f4"), Y[:24].astype("f4")), (X[24:].astype("f4"), 1e25 * Y[24:].astype("f4"))]
+    with pytest.warns(
+        RuntimeWarning, match="in epoch 1: .* is the loss, of finite predictions, in step"
+    ) as caught:
+        make(optimizer=SGD(1e-3)).fit(lambda: parts, epochs=2, batch_size=batch_size, shuffle=False)
+    assert f"in step {4 if batch_size else 2}." in str(caught[0].message)
+
+
+def test_memory_mapped_and_sparse_inputs(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    mapped, sparse = np.load(tmp_path / "X.npy", mmap_mode="r"), scipy.sparse.csr_array(X)
+    expected = diverge(make(optimizer=SGD(1e4)))
+    for inputs in (mapped, sparse):
+        assert diverge(make(optimizer=SGD(1e4)), X=inputs) == expected

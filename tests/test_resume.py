@@ -363,3 +363,43 @@ def test_optimizers_that_run_the_network_themselves_go_on(path):
         killed.fit(X, Y, epochs=6, callbacks=[BackupAndRestore(path, save_freq=1), KillAt(3)])
     resumed.fit(X, Y, epochs=6, callbacks=[BackupAndRestore(path, save_freq=1)])
     assert_same(resumed, plain)
+
+
+# ---- other sources of data ----
+
+
+def chunks():
+    yield X[:20], LABELS[:20]
+    yield X[20:], LABELS[20:]
+
+
+@pytest.mark.parametrize("batch_size", [7, None])
+def test_functions_of_chunks_go_on_between_epochs(path, batch_size):
+    plain, killed, resumed = make(), make(), make()
+    arguments = {"epochs": 5, "batch_size": batch_size}
+    plain.fit(chunks, **arguments)
+    with pytest.raises(Killed):
+        killed.fit(chunks, callbacks=[BackupAndRestore(path), KillAt(3, 1)], **arguments)
+    resumed.fit(chunks, callbacks=[BackupAndRestore(path)], **arguments)
+    assert_same(resumed, plain)
+
+
+def test_sources_that_cannot_begin_anew_are_named(path):
+    for source, arguments in [(iter([*chunks()]), {}), (chunks, {"steps_per_epoch": 1})]:
+        with pytest.raises(ValueError, match="BackupAndRestore needs data that begin anew with each epoch"):
+            make().fit(source, callbacks=[BackupAndRestore(path)], **arguments)
+    with pytest.raises(ValueError, match=r"BackupAndRestore\(save_freq=2\) needs arrays"):
+        make().fit(chunks, callbacks=[BackupAndRestore(path, save_freq=2)])
+
+
+def test_memory_mapped_files_go_on_within_an_epoch(path, tmp_path):
+    np.save(tmp_path / "X.npy", X.astype("float32"))
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    plain, killed, resumed = make(), make(), make()
+    plain.fit(X.astype("float32"), LABELS, epochs=3, batch_size=7)
+    with pytest.raises(Killed):
+        killed.fit(
+            mapped, LABELS, epochs=3, batch_size=7, callbacks=[BackupAndRestore(path, 2), KillAt(1, 3)]
+        )
+    resumed.fit(mapped, LABELS, epochs=3, batch_size=7, callbacks=[BackupAndRestore(path, 2)])
+    assert_same(resumed, plain)

@@ -22,6 +22,27 @@ from fastbp.metrics.regression import (
     root_mean_squared_error,
 )
 
+__all__ = [
+    "BY_NAME",
+    "LARGER_IS_BETTER",
+    "Metric",
+    "accuracy",
+    "binary_accuracy",
+    "f1",
+    "get",
+    "log_loss",
+    "max_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "precision",
+    "r2",
+    "recall",
+    "roc_auc",
+    "root_mean_squared_error",
+    "top_k_accuracy",
+]
+
 Metric = Callable[[ArrayLike, ArrayLike, ArrayLike | None], float]
 
 _SMALLER_IS_BETTER = (
