@@ -68,7 +68,8 @@ def use_file(path: Path) -> None:
     """Train on a file in every order, predict and evaluate."""
     X = np.load(path, mmap_mode="r")
     y = np.zeros((len(X), 1), np.float32)
-    model = regressor(128)
+    bp.set_num_threads(1)  # beside the thread that reads
+    model = regressor(16)
     model.fit(np.ones((256, COLUMNS), np.float32), y[:256], batch_size=64)
     before, size = peak(), X.nbytes / 2**20
     print(f"file of {size:,.0f} MiB, {len(X):,} rows; peak of the process before: {before:.0f} MiB")

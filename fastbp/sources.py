@@ -19,9 +19,9 @@ Result = TypeVar("Result")
 # Bytes of the file that are in memory as one block; a second one is read while the engine works.
 BLOCK = 4 << 20
 # Bytes of the file that may be mapped into memory before they are given back.
-MAPPED = 8 << 20
-# The kernel maps that much around a place that is touched.
-AROUND = 64 << 10
+MAPPED = 16 << 20
+# The kernel may map that much around a place that is touched: 64 KiB, or all of a large page.
+AROUND = 2 << 20
 LARGEST_COLUMN = 2**31 - 1
 
 

@@ -187,10 +187,8 @@ class LayerStack:
         """The metrics; "accuracy" counts each output for itself where the loss takes each for a yes or no."""
         if self.loss is None or self.loss.target_kind != "probabilities":
             return self.metrics
-        return {
-            name: metrics.binary_accuracy if metric is metrics.accuracy else metric
-            for name, metric in self.metrics.items()
-        }
+        of_class, of_each = metrics.BY_NAME["accuracy"], metrics.BY_NAME["binary_accuracy"]
+        return {name: of_each if metric is of_class else metric for name, metric in self.metrics.items()}
 
     # ---- showing and saving ----
 
