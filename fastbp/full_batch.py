@@ -47,7 +47,8 @@ def minimize(network: Network, samples: Samples) -> float:
     if any("stream" in op.attributes for op in network.plan.ops):
         raise ValueError(f"{optimizer!r} needs the same loss each time: dropout and noise make it random")
     if not network.plan.parameters:
-        return network.evaluate(samples)[0]
+        (loss_sum, weight_sum), _ = network.evaluate(samples)
+        return loss_sum / weight_sum
     if isinstance(optimizer, LBFGS):
         return _lbfgs(network, samples, optimizer)
     assert isinstance(optimizer, LevenbergMarquardt)

@@ -111,17 +111,23 @@ class Sequential(LayerStack):
         weights = data.sample_weights(
             sample_weight, rows=rows, dtype=self.dtype, argument=f"{prefix}sample_weight"
         )
-        if class_weight is not None:
-            if kind == "values" or (kind == "probabilities" and self.output_size > 1):
-                raise ValueError(
-                    f"class_weight needs one class per sample, but {self.loss!r} with {self.output_size} "
-                    "outputs has none; use sample_weight"
-                )
-            of_class = data.class_weights(class_weight, targets, max(2, self.output_size))
-            weights = of_class if weights is None else weights * of_class
-        samples = Samples(inputs, targets, weights)
-        intake.require_weight(samples, "sample_weight and class_weight")
-        return samples
+        return self._with_class_weights(Samples(inputs, targets, weights), class_weight)
+
+    def _with_class_weights(self, samples: Samples, class_weight: object) -> Samples:
+        if class_weight is None:
+            return samples
+        kind = None if self.loss is None else self.loss.target_kind
+        if kind == "values" or (kind == "probabilities" and self.output_size > 1):
+            raise ValueError(
+                f"class_weight needs one class per sample, but {self.loss!r} with {self.output_size} "
+                "outputs has none; use sample_weight"
+            )
+        weights = data.class_weights(class_weight, samples.targets, max(2, self.output_size))
+        if samples.weights is not None:
+            weights = samples.weights * weights
+        weighted = Samples(samples.inputs, samples.targets, weights)
+        intake.require_weight(weighted, "sample_weight and class_weight")
+        return weighted
 
     # ---- training ----
 
@@ -168,7 +174,7 @@ class Sequential(LayerStack):
         sample_weight : array_like, shape (n,), optional
             The loss is the weighted mean Σ w·l / Σ w over a batch.
         class_weight : dict of class to weight, or "balanced", optional
-            Multiplied into the sample weights.
+            Multiplied into the sample weights of the training, not into those of the validation.
         shuffle : bool or "batch"
             Visit the samples in a new random order each epoch; "batch": only the batches, whose samples lie
             in a row, which suits files larger than memory. Chunks are shuffled each for itself.
@@ -215,10 +221,12 @@ class Sequential(LayerStack):
                 raise ValueError("steps_per_epoch needs an iterable or a function as X, and no y")
             X = as_frame(X, "X")
             names = feature_names(X)
-            samples = self._samples(X, y, sample_weight, class_weight)
+            samples = self._samples(X, y, sample_weight)
             self.categories = self.categories or categories(X)
             batch_size = min(batch_size or 32, len(samples))
         samples, validation = intake.hold_out(self, samples, validation_data, validation_split, names, passes)
+        if isinstance(samples, Samples):  # a stream does it with each part
+            samples = self._with_class_weights(samples, class_weight)
         self.feature_names = names or self.feature_names
         run = training.Training(
             self,
