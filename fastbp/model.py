@@ -200,7 +200,9 @@ class Sequential(LayerStack):
         -----
         RuntimeWarning
             When training diverges. It then ends, the message says in which step and layer the first value
-            arose that is not finite, and the model is as it was before that step.
+            arose that is not finite, and the model is as it was before that step. Of a network of more than
+            32 MB with its optimizer's state no copy is kept: the message names a weight that is not finite,
+            and the step at which that was seen.
         """
         epochs = check_count("epochs", epochs, at_least=0)
         initial_epoch = check_count("initial_epoch", initial_epoch, at_least=0)

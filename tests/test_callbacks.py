@@ -482,3 +482,14 @@ def test_an_optimizer_that_runs_the_network_itself_has_one_batch():
     callback = LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(batch))
     history = model.fit(X, Y, epochs=3, batch_size=1, callbacks=[callback])
     assert batches == [0, 0, 0] and history.history["loss"][-1] < 1e-3
+
+
+def test_streams_of_unknown_length(tmp_path):
+    seen = []
+    look = LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    model = make()
+    save = ModelCheckpoint(tmp_path / "{epoch}-{batch}")
+    model.fit(lambda: iter([(X, Y), (X, Y)]), epochs=2, batch_size=2, callbacks=[look, save])
+    assert seen == [0, 1, 2, 3] * 2
+    assert save.params["steps"] is None
+    assert sorted(os.listdir(tmp_path)) == ["1-0", "2-0"]

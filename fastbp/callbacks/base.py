@@ -27,8 +27,8 @@ class Callback:
     model : Sequential
         The model that is being trained, set before the first hook.
     params : dict
-        Also set before the first hook: "epochs"; "steps", batches in an epoch; "metrics", the names that
-        the logs of an epoch will have.
+        Also set before the first hook: "epochs"; "steps", batches in an epoch, None where that is not known
+        before; "metrics", the names that the logs of an epoch will have.
     """
 
     model: Sequential

@@ -23,7 +23,7 @@ class ModelCheckpoint(Callback):
     ----------
     filepath : str or path
         May hold fields: ``"{epoch:02d}-{val_loss:.3f}.safetensors"``; the epoch is counted from 1 here, as
-        in Keras, and so is ``{batch}``.
+        in Keras, and so is ``{batch}``, which between epochs is their number, 0 if that is not known.
     monitor : str
         Name in the logs, for `save_best_only`.
     verbose : {0, 1}
@@ -103,7 +103,7 @@ class ModelCheckpoint(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Save, if it is time."""
         if self.save_freq == "epoch":
-            self._save(epoch, self.params["steps"] - 1, logs)
+            self._save(epoch, (self.params["steps"] or 0) - 1, logs)
 
     def wants_batches(self) -> bool:
         """Tell whether `save_freq` is a number of batches."""
