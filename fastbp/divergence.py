@@ -111,8 +111,8 @@ class Watch:
         network, rows = self.network, len(batch)
         with closing(samples.blocks(batch, batch_size)) as blocks:
             block, turns = next(blocks)
-        program = network._program(batch_size, samples.targets.shape[1], exact=True)
-        for op, plan in _prefixes(program.plan):
+        columns = samples.targets.shape[1]
+        for op, plan in _prefixes(network._make_plan(network._task, batch_size, columns)):
             result = np.empty((rows, plan.columns["outputs"]), network.dtype)
             counters = network.counters.copy()
             prefix = backend.compile(plan, network.parameters, network.gradients, network.state, counters)
@@ -120,6 +120,7 @@ class Watch:
             prefix.run(forward, 0, rows, inputs=arenas["inputs"], order=turns, outputs=result, training=True)
             if not _finite(result):
                 return f"an activation of layer {op.layer!r}"
+        program = network._program(batch_size, columns, exact=True)
         all_but_update = ("gather", "gather_targets", "forward", "loss", "backward")
         sums = program.run(all_but_update, 0, rows, order=turns, training=True, **block.arenas())
         if not math.isfinite(sums[0]):
