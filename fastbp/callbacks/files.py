@@ -112,7 +112,7 @@ class ModelCheckpoint(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """Save, if it is time."""
         self.batches += 1
-        if self.batches % int(self.save_freq) == 0:
+        if self.save_freq != "epoch" and self.batches % self.save_freq == 0:
             self._save(self._epoch, batch, logs)
 
     def _save(self, epoch: int, batch: int, logs: Logs) -> None:
