@@ -244,6 +244,7 @@ class Program:
         order: NDArray[np.int64] | None = None,
         learning_rates: NDArray[np.float64] | None = None,
         training: bool = False,
+        totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
         """Run the operations of some phases, batch by batch."""
         unknown = set(phases) - set(PHASES)
@@ -269,6 +270,7 @@ class Program:
         }
         self._check_matrices(arenas, first + count, picked=order is not None)
         run = Run(arenas, np.dtype(self.plan.dtype), self.plan.seed, training, order)
+        run.loss_sum, run.weight_sum = totals
         turn, run.draw = (int(counter) for counter in self.counters)
         ops = [op for op in self.plan.ops if op.phase in phases]
         accumulation = max((int(op.attributes["steps"]) for op in ops if op.kind == "accumulate"), default=1)
