@@ -138,17 +138,11 @@ static const char *check_shapes(const fbp_op *op) {
     return NULL;
 }
 
-/* whether it works on rows of the batch; on flat arrays alone otherwise */
-static int has_rows(const fbp_op *op) {
-    for (int i = 0; i < FBP_OPERANDS; i++)
-        if (present(&op->operand[i]) && op->operand[i].per_row) return 1;
-    return 0;
-}
-
 static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t batch, int in_blocks) {
     if (op->kind < 0 || op->kind >= OPS) return "unknown operation";
     if (op->phase < 0 || op->phase >= FBP_PHASES) return "unknown phase";
-    if (in_blocks && !schemas[op->kind].by_rows && has_rows(op)) return "operation that needs the whole batch";
+    if (in_blocks && op->phase != FBP_UPDATE && !schemas[op->kind].by_rows)
+        return "operation that needs the whole batch";
     unsigned optional;
     int count = words(schemas[op->kind].operands, &optional);
     for (int i = 0; i < FBP_OPERANDS; i++) {
@@ -189,8 +183,8 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     size_t gradient = lanes ? round_up((size_t)(schedule.lanes * size[FBP_GRADIENTS]) * kernels->element) : 0;
     size_t workspace = lanes ? 0 : (size_t)size[FBP_WORKSPACE] * kernels->element;
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
-    int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
     p->memory = fbp_allocate(loss + lane_loss + gradient + workspace);
+    int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
     if (!p->ops || !p->memory || tables_status != FBP_OK) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
@@ -242,7 +236,7 @@ static double weight_of(const fbp_batch *batch) {
 }
 
 /* of the weights: the same for each sample of the batch */
-static double penalty_of(const fbp_program *p, const fbp_batch *batch) {
+static double penalty(const fbp_program *p, const fbp_batch *batch) {
     double total = 0;
     for (int i = 0; p->penalties && i < p->count; i++) {
         const fbp_tensor *sums = &p->ops[i].operand[1];
@@ -252,26 +246,29 @@ static double penalty_of(const fbp_program *p, const fbp_batch *batch) {
     return total;
 }
 
-/* An operation that the team shares; after it all wait for each other. */
-static void run_shared(const fbp_program *p, const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    const int update = op->phase == FBP_UPDATE;
-    if (update && batch->waiting < p->accumulation - 1 && functions[op->kind] != fbp_op_accumulate)
-        return; /* until all gradients of the step are there */
-    if (update && op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS)
-        fbp_update_rows(functions[op->kind], op, batch, member);
-    else
-        functions[op->kind](op, batch, member);
+/* The team shares the operation; after it all wait for each other. */
+static void execute(const fbp_program *p, const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    fbp_op_function *function = functions[op->kind];
+    if (op->phase == FBP_UPDATE) {
+        /* until all gradients of the step are there */
+        if (batch->waiting < p->accumulation - 1 && function != fbp_op_accumulate) return;
+        if (op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS) {
+            fbp_update_rows(function, op, batch, member);
+            fbp_team_wait(member);
+            return;
+        }
+    }
+    function(op, batch, member);
     fbp_team_wait(member);
 }
 
 static void run_together(const job *j, const fbp_batch *batch, const fbp_member *member) {
     const fbp_program *p = j->program;
     for (int i = 0; i < p->count; i++)
-        if (asked(j->request, p->ops[i].phase)) run_shared(p, &p->ops[i], batch, member);
+        if (asked(j->request, p->ops[i].phase)) execute(p, &p->ops[i], batch, member);
 }
 
-/* Each member takes blocks of rows through the operations of rows by itself; then gradients are added up, and what is
- * not of rows (penalties, the update) follows. */
+/* Each member takes blocks of rows through all operations by itself; then gradients are added up and used. */
 static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *member) {
     const fbp_program *p = j->program;
     const int64_t element = (int64_t)p->kernels->element, gradients = p->size[FBP_GRADIENTS];
@@ -292,7 +289,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
             if (part.rows > p->schedule.block) part.rows = p->schedule.block;
             part.accumulate = block > mine.begin;
             for (int i = 0; i < p->count; i++)
-                if (schemas[p->ops[i].kind].by_rows && asked(j->request, p->ops[i].phase))
+                if (p->ops[i].phase != FBP_UPDATE && asked(j->request, p->ops[i].phase))
                     functions[p->ops[i].kind](&p->ops[i], &part, &alone);
         }
         const int64_t first = mine.begin * p->schedule.block;
@@ -306,8 +303,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
         fbp_team_wait(member);
     }
     for (int i = 0; i < p->count; i++)
-        if (!schemas[p->ops[i].kind].by_rows && asked(j->request, p->ops[i].phase))
-            run_shared(p, &p->ops[i], batch, member);
+        if (p->ops[i].phase == FBP_UPDATE && asked(j->request, FBP_UPDATE)) execute(p, &p->ops[i], batch, member);
     if (member->index == 0) batch->row_loss[0] = sum_of(p->lane_loss, lanes);
 }
 
@@ -334,21 +330,18 @@ static void run_batches(void *context, const fbp_member *member) {
     const int64_t end = request->first + request->count, size = p->schedule.batch;
     for (int64_t number = 0, position = request->first; position < end; number++, position += size) {
         batch.position = position;
-        batch.follows = number > 0;
         batch.rows = end - position < size ? end - position : size;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
+        batch.follows = number > 0;
         turn += asked(request, FBP_UPDATE);
-        batch.step = turn;
-        if (p->accumulation > 1) {
-            batch.step = (turn + p->accumulation - 1) / p->accumulation;
-            batch.waiting = (turn - 1) % p->accumulation;
-        }
+        batch.step = (turn + p->accumulation - 1) / p->accumulation;
+        batch.waiting = p->accumulation > 1 ? (turn - 1) % p->accumulation : 0;
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
         if (asked(request, FBP_LOSS)) batch.weight_sum = weight_of(&batch);
         (in_blocks(p) ? run_lanes : run_together)(j, &batch, member);
         if (asked(request, FBP_LOSS) && member->index == 0) {
             loss_sum += in_blocks(p) ? p->row_loss[0] : sum_of(p->row_loss, batch.rows);
-            loss_sum += batch.weight_sum * penalty_of(p, &batch);
+            loss_sum += batch.weight_sum * penalty(p, &batch);
             weight_sum += batch.weight_sum;
         }
         fbp_team_wait(member); /* the next batch may write over the losses now */

@@ -110,12 +110,13 @@ def build(
     # The sort is stable: within a phase the order of emission stands.
     nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
     places, swept, parameter_size = place_parameters(graph.declarations)
+    update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     block_rows, lanes = None, 1
-    if one_pass and ROW_OPERATIONS.issuperset(node.kind for node in nodes):
+    kinds = [node.kind for node in nodes] + [op.kind for op in update.ops if op.phase != "update"]
+    if one_pass and ROW_OPERATIONS.issuperset(kinds):
         block_rows, lanes = schedule(batch_size, parameter_size if one_pass == "training" else 0)
     workspace, workspace_size = place_workspace(nodes, block_rows or batch_size)
     places |= workspace
-    update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     ops = [_op(node, places, batch_size) for node in nodes] + update.ops
     if loss is None:
         ops = [op for op in ops if op.phase != "loss"]

@@ -8,51 +8,18 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engine import formulas, random, reference_layers, updates
-from fastbp.engine.plan import PHASES, ROW_OPERATIONS, Op, Plan, Tensor
+from fastbp.engine import formulas, random
+from fastbp.engine import reference_layers as reference_layers  # enters its operations
+from fastbp.engine import updates as updates
+from fastbp.engine.operations import OPERATIONS, Array, Run, operation
+from fastbp.engine.plan import PHASES, Op, Plan, Tensor
 
-Array = NDArray[np.floating]
-
-OPERATIONS: dict[str, Callable[..., None]] = {}
 SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
-
-
-@dataclass
-class Run:
-    """The batch that operations work on."""
-
-    arenas: dict[str, Array | None]
-    dtype: np.dtype
-    seed: int
-    training: bool
-    order: NDArray[np.int64] | None
-    position: int = 0  # of the batch's first row
-    rows: int = 0
-    first_row: int = 0  # number of that row within the batch
-    batch_weight: float = 0.0  # sample weights of the whole batch
-    step: int = 0  # of the optimizer, from 1
-    waiting: int = 0  # batches before this one whose gradients wait for the step
-    draw: int = 0  # of the random numbers
-    learning_rate: float = 0.0
-    loss_sum: float = 0.0
-    weight_sum: float = 0.0
-
-    def real(self, value: float) -> Any:
-        """Return a scalar that does not widen float32 arrays."""
-        return self.dtype.type(value)
-
-
-def operation(function: Callable[..., None]) -> Callable[..., None]:
-    """Enter a function among the operations, under its name."""
-    OPERATIONS[function.__name__] = np.errstate(all="ignore")(function)
-    return function
 
 
 def schema() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -166,12 +133,6 @@ def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float)
 def dropout_backward(run: Run, dy: Array, dx: Array, *, rate: float, stream: float) -> None:
     """Dropout of the delta."""
     dropout_forward(run, dy, dx, rate=rate, stream=stream)
-
-
-# ---- the layers beyond Dense, in a file of their own ----
-
-for _function in (*reference_layers.OPERATIONS, *updates.OPERATIONS):
-    operation(_function)
 
 
 # ---- losses: delta_i = w_i / (Σ w of the batch) · dl_i/dprediction ----
@@ -319,7 +280,7 @@ class Program:
         return run.loss_sum, run.weight_sum
 
     def _run_batch(self, run: Run, ops: Sequence[Op], accumulation: int) -> None:
-        """Take the batch through the operations, a block of rows at a time, then what is not of rows."""
+        """Take the batch through the operations, a block of rows at a time, and update at the end."""
         position, rows, block = run.position, run.rows, self.plan.block_rows or self.plan.batch_size
         weights = run.arenas["sample_weights"]
         run.batch_weight = float(rows)
@@ -334,21 +295,15 @@ class Program:
         for run.first_row in range(0, rows, block):
             run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)
             for op in ops:
-                if not self._comes_last(op):
+                if op.phase != "update":
                     self._execute(run, op)
             if block < rows:
                 gradients += self.gradients
         if block < rows:
             self.gradients[...] = gradients
-        for op in ops:
-            # a step waits until all of its gradients are there
-            waits = op.phase == "update" and op.kind != "accumulate" and run.waiting < accumulation - 1
-            if self._comes_last(op) and not waits:
+        for op in ops:  # a step waits until all of its gradients are there
+            if op.phase == "update" and (op.kind == "accumulate" or run.waiting == accumulation - 1):
                 self._execute(run, op)
-
-    def _comes_last(self, op: Op) -> bool:
-        """Whether an operation waits for all blocks: the update, and penalties."""
-        return op.phase == "update" or (self.plan.block_rows is not None and op.kind not in ROW_OPERATIONS)
 
     def _check_matrices(self, arenas: dict[str, Array | None], end: int, picked: bool) -> None:
         """Samples picked by an order lie anywhere, the other rows at their positions."""

@@ -44,26 +44,30 @@ def digest(model, *more):
 
 # rows and batch size for which the planner chooses this schedule
 SCHEDULES = {"together": (75, 32), "lanes": (2500, 1300)}
+# what that schedule can run; layers that mix rows have to see the whole batch
+STACKS = {
+    "together": lambda: [
+        Branches([Embedding(30, 7), GaussianNoise(0.1)], [[0], range(1, 19)]),
+        Dense(40, "relu"),
+        Dropout(0.3),
+        BatchNormalization(),
+        Residual([LayerNormalization(), Dense(40), PReLU()]),
+        Dense(27, "gelu"),
+        Softmax(),
+        Dense(5, "softmax"),
+    ],
+    "lanes": lambda: [Dense(40, "relu"), Dropout(0.3), Dense(27, "gelu"), Softmax(), Dense(5, "softmax")],
+}
 
 
 def trained(optimizer, dtype, schedule="together"):
     """Train a net with every kind of operation, and return the digest of all that came out."""
     rng = np.random.default_rng(3)
     rows, batch_size = SCHEDULES[schedule]
-    together = schedule == "together"
     X, y = rng.normal(size=(rows, 19)), rng.integers(5, size=rows)
     X[:, 0] = rng.integers(30, size=rows)
     model = fastbp.Sequential(
-        [
-            # these take the rows of a batch together
-            *([Branches([Embedding(30, 7), GaussianNoise(0.1)], [[0], range(1, 19)])] * together),
-            Dense(40, "relu"),
-            Dropout(0.3),
-            *([BatchNormalization(), Residual([LayerNormalization(), Dense(40), PReLU()])] * together),
-            Dense(27, "gelu"),
-            Softmax(),
-            Dense(5, "softmax"),
-        ],
+        STACKS[schedule](),
         "cross_entropy",
         OPTIMIZERS[optimizer](),
         dtype=dtype,
