@@ -147,7 +147,6 @@ def _finish_loss(
     weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
     weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
     run.loss_sum += float((weights * row_loss).sum())
-    run.weight_sum += float(weights.sum())
     share = weights / run.batch_weight if run.batch_weight > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
 
@@ -293,8 +292,10 @@ class Program:
         if isinstance(weights, np.ndarray):
             samples = slice(position, position + rows)
             run.batch_weight = float(
-                weights.ravel()[samples if run.order is None else run.order[samples]].sum()
+                weights.ravel()[samples if run.order is None else run.order[samples]].sum(dtype=np.float64)
             )
+        if any(op.phase == "loss" for op in ops):
+            run.weight_sum += run.batch_weight
         gradients = np.zeros_like(self.gradients)
         for run.first_row in range(0, rows, block):
             run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)
