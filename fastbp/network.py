@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine import backend, planner
-from fastbp.engine.plan import Plan
+from fastbp.engine.plan import ROW_OPERATIONS, Plan
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -26,6 +26,9 @@ OnePass: TypeAlias = Literal["", "inference", "training"]
 
 # Most rows that count as one batch of predict and evaluate: blocks enough for every thread.
 PREDICT_BATCH = 8192
+# The same for networks whose batches do not go through block by block: few enough rows for the activations to
+# stay in the cache.
+PREDICT_WHOLE = 256
 # Least capacity of a program for batches of any size.
 SMALLEST_BATCH = 32
 # Programs kept for further use; each owns a workspace.
@@ -155,6 +158,11 @@ class Network:
     def output_size(self) -> int:
         """Number of outputs."""
         return self.plan.columns["outputs"]
+
+    @property
+    def _predict_batch(self) -> int:
+        kinds = (op.kind for op in self.plan.ops if op.phase != "update")
+        return PREDICT_BATCH if ROW_OPERATIONS.issuperset(kinds) else PREDICT_WHOLE
 
     @property
     def latest_plan(self) -> Plan:
@@ -294,7 +302,7 @@ class Network:
     def predict(self, inputs: Array) -> Array:
         """Return the outputs for any number of samples."""
         outputs = np.empty((len(inputs), self.output_size), self.dtype)
-        program = self._program(min(len(inputs), PREDICT_BATCH), None, "inference")
+        program = self._program(min(len(inputs), self._predict_batch), None, "inference")
 
         def run(first: int, count: int) -> tuple[float, float]:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
@@ -305,13 +313,17 @@ class Network:
     def inference_plan(self) -> Plan:
         """Return a plan without loss and optimizer, for many rows at a time."""
         return planner.build(
-            self.layers, self.input_size, dtype=self.dtype, batch_size=PREDICT_BATCH, one_pass="inference"
+            self.layers,
+            self.input_size,
+            dtype=self.dtype,
+            batch_size=self._predict_batch,
+            one_pass="inference",
         )
 
     def evaluate(self, samples: Samples) -> tuple[float, Array]:
         """Return the mean loss and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
-        program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1], "inference")
+        program = self._program(min(len(samples), self._predict_batch), samples.targets.shape[1], "inference")
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
         def run(first: int, count: int) -> tuple[float, float]:
