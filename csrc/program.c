@@ -336,7 +336,7 @@ static void run_batches(void *context, const fbp_member *member) {
     batch.arena[FBP_WORKSPACE] = p->workspace;
     int64_t turn = p->counters[0]; /* batches that took part in an update */
     batch.draw = (uint64_t)p->counters[1];
-    if (request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
+    if (!in_blocks(p) && request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
         batch.tables = p->tables, batch.table_count = p->table_count;
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
     double loss_sum = request->loss_sum, weight_sum = request->weight_sum;
@@ -345,8 +345,8 @@ static void run_batches(void *context, const fbp_member *member) {
     for (int64_t number = 0, position = request->first; position < end; number++, position += size) {
         batch.position = position;
         batch.rows = end - position < size ? end - position : size;
-        batch.draw += asked(request, FBP_FORWARD) && request->training;
         batch.follows = number > 0;
+        batch.draw += asked(request, FBP_FORWARD) && request->training;
         turn += asked(request, FBP_UPDATE);
         batch.step = (turn + p->accumulation - 1) / p->accumulation;
         batch.waiting = p->accumulation > 1 ? (turn - 1) % p->accumulation : 0;

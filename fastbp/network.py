@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastbp import full_batch
 from fastbp.background import Background
 from fastbp.engine import backend, planner
-from fastbp.engine.plan import Plan
+from fastbp.engine.plan import ROW_OPERATIONS, Plan
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -33,6 +33,9 @@ Sums: TypeAlias = tuple[float, float]  # over samples: weight times loss, and we
 
 # Most rows that count as one batch of predict and evaluate: blocks enough for every thread.
 PREDICT_BATCH = 8192
+# The same for networks whose batches do not go through block by block: few enough rows for the activations to
+# stay in the cache.
+PREDICT_WHOLE = 256
 # Least capacity of a program for batches of any size.
 SMALLEST_BATCH = 32
 # Programs kept for further use; each owns a workspace.
@@ -149,6 +152,11 @@ class Network:
     def output_size(self) -> int:
         """Number of outputs."""
         return self.plan.columns["outputs"]
+
+    @property
+    def _predict_batch(self) -> int:
+        kinds = (op.kind for op in self.plan.ops if op.phase != "update")
+        return PREDICT_BATCH if ROW_OPERATIONS.issuperset(kinds) else PREDICT_WHOLE
 
     @property
     def latest_plan(self) -> Plan:
@@ -358,7 +366,7 @@ class Network:
                 for rows, values, _ in blocks:
                     outputs[rows] = self.predict(values)
             return outputs
-        program = self._program(min(len(inputs), PREDICT_BATCH), None, "inference")
+        program = self._program(min(len(inputs), self._predict_batch), None, "inference")
 
         def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
@@ -369,13 +377,17 @@ class Network:
     def inference_plan(self) -> Plan:
         """Return a plan without loss and optimizer, for many rows at a time."""
         return planner.build(
-            self.layers, self.input_size, dtype=self.dtype, batch_size=PREDICT_BATCH, one_pass="inference"
+            self.layers,
+            self.input_size,
+            dtype=self.dtype,
+            batch_size=self._predict_batch,
+            one_pass="inference",
         )
 
     def evaluate(self, samples: Samples, sums: Sums = (0.0, 0.0)) -> tuple[Sums, Array]:
         """Return Σ w·l and Σ w, with those of the samples before, and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
-        program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1], "inference")
+        program = self._program(min(len(samples), self._predict_batch), samples.targets.shape[1], "inference")
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
         def run_block(block: Samples, places: Array, sums: Sums) -> Sums:

@@ -147,7 +147,7 @@ typedef struct fbp_kernels {
                                ptrdiff_t y_row);
     void (*layer_norm_backward_parameters)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
                                            const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
-                                           void *gamma_grad, void *beta_grad);
+                                           int accumulate, void *gamma_grad, void *beta_grad);
     void (*layer_norm_backward_input)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *gamma,
                                       const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
                                       void *dx, ptrdiff_t dx_row);
@@ -156,7 +156,8 @@ typedef struct fbp_kernels {
     void (*prelu_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha, void *y,
                           ptrdiff_t y_row);
     void (*prelu_backward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,
-                           const void *dy, ptrdiff_t dy_row, void *alpha_grad, void *dx, ptrdiff_t dx_row);
+                           const void *dy, ptrdiff_t dy_row, int accumulate, void *alpha_grad, void *dx,
+                           ptrdiff_t dx_row);
     void (*rescale)(double scale, double offset, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y,
                     ptrdiff_t y_row);
     void (*normalize)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *mean,

@@ -22,6 +22,10 @@
         (total) = (part[0] + part[1]) + (part[2] + part[3]); \
     } while (0)
 
+INLINE void store_sum(void *out, span_t span, int accumulate, vec total) {
+    store_span(out, span, accumulate ? load_span(out, span) + total : total);
+}
+
 /* columns side by side in registers, so that the additions of one need not wait for those of another */
 enum { COLUMN_SUM_VECTORS = 4 };
 

@@ -44,20 +44,6 @@ def digest(model, *more):
 
 # rows and batch size for which the planner chooses this schedule
 SCHEDULES = {"together": (75, 32), "lanes": (2500, 1300)}
-# what that schedule can run; layers that mix rows have to see the whole batch
-STACKS = {
-    "together": lambda: [
-        Branches([Embedding(30, 7), GaussianNoise(0.1)], [[0], range(1, 19)]),
-        Dense(40, "relu"),
-        Dropout(0.3),
-        BatchNormalization(),
-        Residual([LayerNormalization(), Dense(40), PReLU()]),
-        Dense(27, "gelu"),
-        Softmax(),
-        Dense(5, "softmax"),
-    ],
-    "lanes": lambda: [Dense(40, "relu"), Dropout(0.3), Dense(27, "gelu"), Softmax(), Dense(5, "softmax")],
-}
 
 
 def trained(optimizer, dtype, schedule="together"):
@@ -66,8 +52,18 @@ def trained(optimizer, dtype, schedule="together"):
     rows, batch_size = SCHEDULES[schedule]
     X, y = rng.normal(size=(rows, 19)), rng.integers(5, size=rows)
     X[:, 0] = rng.integers(30, size=rows)
+    whole_batch = schedule == "together"
     model = fastbp.Sequential(
-        STACKS[schedule](),
+        [
+            Branches([Embedding(30, 7) if whole_batch else [], GaussianNoise(0.1)], [[0], range(1, 19)]),
+            Dense(24, "relu"),
+            Dropout(0.3),
+            BatchNormalization() if whole_batch else LayerNormalization(),
+            Residual([LayerNormalization(), Dense(24), PReLU()]),
+            Dense(27, "gelu"),
+            Softmax(),
+            Dense(5, "softmax"),
+        ],
         "cross_entropy",
         OPTIMIZERS[optimizer](),
         dtype=dtype,

@@ -5,7 +5,16 @@ import pytest
 
 import fastbp
 from fastbp.engine import planner
-from fastbp.layers import Dense, Dropout
+from fastbp.layers import (
+    Branches,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    LayerNormalization,
+    PReLU,
+    Rescaling,
+    Residual,
+)
 from fastbp.losses import CrossEntropy, MeanSquaredError
 from fastbp.optimizers import SGD
 
@@ -22,7 +31,14 @@ def run(engine, dtype, loss, rows, block_rows, monkeypatch, weighted):
     if block_rows:
         monkeypatch.setattr(planner, "schedule", lambda batch_size, gradients: (block_rows, 3))
     plan = planner.build(
-        [Dense(9, "tanh"), Dropout(0.3), Dense(17, "gelu"), Dense(3)],
+        [
+            Branches([[], Rescaling(0.5)], [None, [1, 0]]),
+            Dense(9, "tanh"),
+            Dropout(0.3),
+            Residual([LayerNormalization(), PReLU(), GaussianNoise(0.1)]),
+            Dense(17, "gelu"),
+            Dense(3),
+        ],
         INPUTS,
         loss=make(),
         optimizer=SGD(0.1, momentum=0.9),
