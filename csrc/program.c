@@ -33,8 +33,8 @@ struct fbp_program {
     fbp_op *ops;
     int count;
     int64_t batch;
-    char *flat[4]; /* parameters, gradients, state: the caller's; workspace: ours */
-    void *workspace_memory;
+    char *flat[4];          /* parameters, gradients, state: the caller's; workspace: ours, unless one was given */
+    void *workspace_memory; /* NULL: it was given */
     double *row_loss;
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
@@ -137,8 +137,8 @@ static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t bat
 }
 
 int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, int64_t batch, const int64_t size[4],
-                       void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
-                       fbp_program **program, int *bad, const char **why) {
+                       void *parameters, void *gradients, void *state, void *workspace, int64_t *counters,
+                       uint64_t seed, fbp_program **program, int *bad, const char **why) {
     for (int i = 0; i < count; i++) {
         *why = check_op(&ops[i], size, batch);
         *bad = i;
@@ -150,14 +150,14 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->kernels = kernels, p->count = count, p->batch = batch, p->counters = counters, p->seed = seed;
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
     p->row_loss = calloc((size_t)batch + 1, sizeof *p->row_loss);
-    p->workspace_memory = calloc((size_t)size[FBP_WORKSPACE] * kernels->element + 64, 1);
-    if (!p->ops || !p->row_loss || !p->workspace_memory) {
+    if (!workspace) p->workspace_memory = calloc((size_t)size[FBP_WORKSPACE] * kernels->element + 64, 1);
+    if (!p->ops || !p->row_loss || !(workspace || p->workspace_memory)) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
     }
     memcpy(p->ops, ops, (size_t)count * sizeof *ops);
     p->flat[FBP_PARAMETERS] = parameters, p->flat[FBP_GRADIENTS] = gradients, p->flat[FBP_STATE] = state;
-    p->flat[FBP_WORKSPACE] = (char *)(((uintptr_t)p->workspace_memory + 63) & ~(uintptr_t)63);
+    p->flat[FBP_WORKSPACE] = workspace ? workspace : (char *)(((uintptr_t)p->workspace_memory + 63) & ~(uintptr_t)63);
     for (int i = 0; i < count; i++)
         if (p->ops[i].operand[0].arena == FBP_SAMPLE_WEIGHTS) p->batch_weights = &p->ops[i].operand[1];
     *program = p;

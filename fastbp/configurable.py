@@ -9,9 +9,53 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Self, TypeVar
 
 T = TypeVar("T", bound="Configurable")
+
+_custom_objects: ContextVar[Mapping[str, Any] | None] = ContextVar("custom_objects", default=None)
+
+
+@contextmanager
+def custom_objects(objects: Mapping[str, Any] | None) -> Iterator[None]:
+    """Let :meth:`Configurable.from_config` find classes and functions of users by these names."""
+    if objects is not None and not isinstance(objects, Mapping):
+        raise TypeError(f"custom_objects must be a dict of names to classes or functions, got {objects!r}")
+    token = _custom_objects.set(objects)
+    try:
+        yield
+    finally:
+        _custom_objects.reset(token)
+
+
+def custom_function(name: str) -> Callable[..., Any]:
+    """Return the function of a user with this name.
+
+    Raises
+    ------
+    ValueError
+        When it was not given: a file names functions, and holds no code.
+    """
+    function: Callable[..., Any] | None = (_custom_objects.get() or {}).get(name)
+    if not callable(function):
+        raise ValueError(
+            f"the function {name!r} is not known here: pass it with custom_objects={{{name!r}: {name}}}"
+        )
+    return function
+
+
+def constructor_parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class by name; those behind ``**arguments`` are its base's."""
+    parameters = dict(inspect.signature(kind).parameters)
+    rest = next((name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
+    if rest is None or kind is object:
+        return parameters
+    del parameters[rest]
+    owner = next(number for number, base in enumerate(kind.__mro__) if "__init__" in vars(base))
+    base = constructor_parameters(kind.__mro__[owner + 1])
+    return parameters | {name: p for name, p in base.items() if name not in parameters}
 
 
 class Configurable:
@@ -21,7 +65,7 @@ class Configurable:
     """Name that stands for an object with default arguments; "" for a class without one."""
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in constructor_parameters(type(self))}
 
     def config(self) -> dict[str, Any]:
         """Return the class and the constructor's arguments, in plain JSON types.
@@ -38,6 +82,9 @@ class Configurable:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Make the object that :meth:`config` described; "class" may name any subclass of this class.
 
+        Of subclasses of one name the last one counts that was defined, and before all of them what
+        :func:`custom_objects` calls by that name.
+
         Raises
         ------
         ValueError
@@ -45,16 +92,20 @@ class Configurable:
         """
         arguments = dict(config)
         wanted = arguments.pop("class", cls.__name__)
-        for kind in (cls, *_subclasses(cls)):
-            if kind.__name__ == wanted:
-                unknown = sorted(set(arguments) - set(inspect.signature(kind).parameters))
-                if unknown:
-                    raise ValueError(f"{wanted} has no argument {', '.join(map(repr, unknown))}")
-                return kind(**arguments)
-        raise ValueError(f"class {wanted!r} is no {cls.__name__}, or was not imported")
+        kinds = {kind.__name__: kind for kind in (cls, *_subclasses(cls))} | dict(_custom_objects.get() or {})
+        kind = kinds.get(wanted)
+        if not isinstance(kind, type) or not issubclass(kind, cls):
+            raise ValueError(
+                f"class {wanted!r} is no {cls.__name__}, or was not imported: import the module that defines "
+                f"it, or pass it with custom_objects={{{wanted!r}: {wanted}}}"
+            )
+        unknown = sorted(set(arguments) - set(constructor_parameters(kind)))
+        if unknown:
+            raise ValueError(f"{wanted} has no argument {', '.join(map(repr, unknown))}")
+        return kind(**arguments)
 
     def __repr__(self) -> str:
-        parameters = inspect.signature(type(self)).parameters
+        parameters = constructor_parameters(type(self))
         arguments = self._arguments()
         required = [name for name, p in parameters.items() if p.default is p.empty]
         defaults = type(self)(**{name: arguments[name] for name in required})._arguments()

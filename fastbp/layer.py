@@ -113,7 +113,7 @@ class Layer(Configurable):
         """
         for name, initializer in self._initializers.items():
             view = self._parameters[name]
-            out_features, in_features = view.shape if view.ndim == 2 else (view.size, 1)
+            out_features, in_features = (view.shape[0], view[0].size) if view.ndim else (1, 1)
             values = np.asarray(initializer(rng, out_features, in_features, view.dtype))
             if values.shape != (out_features, in_features):
                 raise ValueError(
@@ -130,8 +130,8 @@ class Layer(Configurable):
             )
         return views[name]
 
-    def _set(self, name: str, values: ArrayLike) -> None:
-        view, given = self._get(self._parameters, name), np.asarray(values)
+    def _set(self, name: str, values: ArrayLike, views: Mapping[str, Array] | None = None) -> None:
+        view, given = self._get(self._parameters if views is None else views, name), np.asarray(values)
         if given.shape != view.shape:
             raise ValueError(f"{self.name}.{name} must have shape {view.shape}, got {given.shape}")
         view[...] = given

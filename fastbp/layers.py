@@ -1,4 +1,4 @@
-"""The layers that a network is made of: Dense, Dropout and the activations.
+"""The layers that a network is made of: Dense, Dropout, the activations, and the base of your own.
 
 The formulas follow z = W a + b for one sample; a batch stacks samples as rows.
 """
@@ -27,6 +27,7 @@ from fastbp.activations import (
     Tanh,
 )
 from fastbp.checks import check_count, check_flag, check_number
+from fastbp.custom_layer import CustomLayer
 from fastbp.engine.graph import Graph, Value
 from fastbp.initializers import InitializerFunction
 from fastbp.layer import Array, Layer, name_layers
@@ -36,6 +37,7 @@ __all__ = [
     "GELU",
     "SELU",
     "Activation",
+    "CustomLayer",
     "Dense",
     "Dropout",
     "Layer",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastbp import data, model_file, saving, training
+from fastbp import configurable, data, model_file, saving, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
 from fastbp.network import Array, Samples
@@ -303,8 +303,15 @@ class Sequential(LayerStack):
         return training.evaluate(self._require_network(), samples, self.metrics)
 
 
-def load(path: str | os.PathLike[str]) -> Sequential:
+def load(path: str | os.PathLike[str], *, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
     """Read a model that :meth:`Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    custom_objects : dict, optional
+        Classes and functions of your own by the names that they were saved under. Functions are always
+        needed here, for a file holds no code; classes only where this process has not defined them.
 
     Raises
     ------
@@ -325,14 +332,15 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     True
     """
     tensors, description = model_file.read(path)
-    try:
-        return saving.restore(Sequential, description, tensors)
-    except (LookupError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{os.fspath(path)!r}: the description of the model is damaged: {error!r}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+    with configurable.custom_objects(custom_objects):
+        try:
+            return saving.restore(Sequential, description, tensors)
+        except (LookupError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{os.fspath(path)!r}: the description of the model is damaged: {error!r}"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r}: {error}") from error
 
 
 def _checked_callbacks(callbacks: object) -> list[Callback]:

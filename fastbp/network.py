@@ -247,6 +247,20 @@ class Network:
 
         return _ratio(_run_in_chunks(run, len(samples), batch_size, progress))
 
+    def differentiate(self, samples: Samples, training: bool, backward: bool = True) -> tuple[float, Array]:
+        """Fill the gradients of the mean loss of all samples together, and return that loss and ∂L/∂X.
+
+        Without `backward` nothing but the loss is computed.
+        """
+        rows = len(samples)
+        program = self._program(rows, samples.targets.shape[1])
+        dX = np.empty((rows, self.input_size), self.dtype)
+        phases = ["gather", "gather_targets", "forward", "loss"]
+        if backward:
+            phases += ["backward", "input_gradient"]
+        sums = program.run(phases, 0, rows, input_gradients=dX, training=training, **samples.arenas())
+        return _ratio(sums), dX
+
     # ---- one phase after the other ----
 
     def forward(self, inputs: Array, training: bool) -> Array:

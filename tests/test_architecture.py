@@ -16,9 +16,9 @@ CSRC = ROOT / "csrc"
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.graph", ""),
-    "descriptions": ("initializers layer activations layers losses optimizers", "basics plan"),
+    "descriptions": ("initializers layer activations custom_layer layers losses optimizers", "basics plan"),
     "planner": ("engine.layout engine.planner", "basics plan descriptions"),
-    "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
+    "interpreters": ("engine.reference engine.formulas engine.random engine.segments engine._native", "plan"),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
     "data": ("array_like data metrics", "basics"),
@@ -26,7 +26,10 @@ GROUPS = {
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
     "training": ("callbacks training", "data network"),
-    "model": ("saving stack model", "basics plan descriptions data network files training"),
+    "model": (
+        "saving stack model gradient_check",
+        "basics plan descriptions data network files training",
+    ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",
