@@ -522,6 +522,25 @@ def test_a_class_that_is_not_known_here_can_be_passed(tmp_path):
         bp.load(path)  # what was passed before is forgotten
 
 
+def test_classes_with_the_names_of_ours_stay_apart(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = bp.Sequential([Dense(4, activation="tanh"), Tanh(), bp.layers.Tanh(), Linear(2)], input_size=3)
+    model.save(path)
+    kinds = [type(layer) for layer in bp.load(path).layers]
+    assert kinds == [Dense, Tanh, bp.layers.Tanh, Linear]
+
+
+def test_a_name_does_not_stand_for_what_derives_from_its_class(tmp_path):
+    class Steep(bp.layers.Tanh):
+        pass
+
+    assert type(bp.layers.Dense(2, activation="tanh").activation) is bp.layers.Tanh
+    layer = Dense(2, activation=Steep())
+    assert repr(layer) == "Dense(2, activation=Steep())"
+    bp.Sequential([layer], input_size=3).save(tmp_path / "model.safetensors")
+    assert type(bp.load(tmp_path / "model.safetensors").layers[0].activation) is Steep
+
+
 def test_of_two_classes_of_one_name_the_last_one_counts(tmp_path):
     def define(sign):
         class Redefined(CustomLayer):
