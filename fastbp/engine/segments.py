@@ -105,6 +105,7 @@ class Program:
         *,
         learning_rates: NDArray[np.float64] | None = None,
         training: bool = False,
+        totals: tuple[float, float] = (0.0, 0.0),
         **matrices: Any,
     ) -> tuple[float, float]:
         """Run the operations of some phases, batch by batch.
@@ -117,7 +118,7 @@ class Program:
             )
         self._running = True
         try:
-            return self._run(phases, first, count, learning_rates, {"training": training, **matrices})
+            return self._run(phases, first, count, learning_rates, totals, {"training": training, **matrices})
         finally:
             self._running = False
 
@@ -127,12 +128,13 @@ class Program:
         first: int,
         count: int,
         learning_rates: NDArray[np.float64] | None,
+        totals: tuple[float, float],
         arguments: dict[str, Any],
     ) -> tuple[float, float]:
         steps = [step for phases_of_step, step in self._steps if not phases_of_step.isdisjoint(phases)]
         advance = np.array(["update" in phases, "forward" in phases and arguments["training"]], np.int64)
         batch_size = self.plan.batch_size
-        loss_sum = weight_sum = 0.0
+        loss_sum, weight_sum = totals
         for number, position in enumerate(range(first, first + count, batch_size)):
             if learning_rates is not None:
                 arguments["learning_rates"] = learning_rates[number : number + 1]
@@ -158,10 +160,7 @@ class _Call:
         self.views: dict[str, Array] = {}
         for name, tensor in op.operands.items():
             if tensor is not None:
-                flat = arenas[tensor.arena]
-                end = tensor.offset + (tensor.rows - 1) * tensor.stride + tensor.columns
-                shape, strides = (tensor.rows, tensor.columns), (tensor.stride * flat.itemsize, flat.itemsize)
-                self.views[name] = np.lib.stride_tricks.as_strided(flat[tensor.offset : end], shape, strides)
+                self.views[name] = tensor.matrix(arenas[tensor.arena])
 
     def __call__(self, batch: _Batch) -> None:
         """Do the operation for a batch."""
