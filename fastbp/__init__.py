@@ -22,6 +22,7 @@ from fastbp import (
 )
 from fastbp._version import __version__
 from fastbp.config import show_config
+from fastbp.explanation import explain
 from fastbp.gradient_check import gradcheck
 from fastbp.model import Sequential, load
 from fastbp.threads import get_num_threads, set_num_threads, threads
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "explain",
     "get_num_threads",
     "gradcheck",
     "initializers",

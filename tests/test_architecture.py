@@ -27,7 +27,7 @@ GROUPS = {
     "files": ("model_file", ""),
     "training": ("callbacks training", "data network"),
     "model": (
-        "saving stack model gradient_check",
+        "saving stack model gradient_check explanation",
         "basics plan descriptions data network files training",
     ),
     "tables": ("datasets table preprocessing", "basics"),
