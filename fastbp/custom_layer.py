@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from fastbp import initializers
@@ -188,7 +189,10 @@ class CustomLayer(Layer):
         parameter = name.removesuffix("_grad")
         if parameter not in self.__dict__.get("_declared", ()):
             super().__setattr__(name, values)
-        elif parameter not in self._parameters:
+            return
+        if parameter not in self._parameters:
             raise AttributeError(f"self.{name} is a view that the model makes: add_parameter returns nothing")
-        else:  # copied in, as with the weights of every layer
-            self._set(parameter, values, self._parameters if parameter == name else self._gradients)
+        view, given = getattr(self, name), np.asarray(values)
+        if given.shape != view.shape:
+            raise ValueError(f"{self.name}.{name} must have shape {view.shape}, got {given.shape}")
+        view[...] = given  # copied in, as with the weights of every layer

@@ -18,7 +18,6 @@ from fastbp.layers import Dense
 from fastbp.losses import FunctionLoss, Loss
 from fastbp.model import Sequential
 from fastbp.network import Array, Samples
-from fastbp.optimizers import SGD
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -224,22 +223,25 @@ def explain(model: Sequential, x: ArrayLike, y: ArrayLike) -> Explanation:
         raise ValueError(f"x must be one sample, got {len(sample)}")
     assert model.loss is not None
     steps: list[_Step] = []
-    a = sample.inputs
+    a = inputs = np.array(sample.inputs, model.dtype)
+    tensors = model._require_network().tensors(optimizer=False)
     for number, (layer, function, activation) in enumerate(_stages(model.layers), start=1):
-        steps.append(_Step(number, layer, function, activation, a, model.dtype))
+        own = {name: values for name, values in tensors.items() if name.startswith(f"{layer.name}.")}
+        steps.append(_Step(number, layer, function, activation, own, a))
         a = steps[-1].stage.a[np.newaxis]
     loss, dx = _go_back(steps, model.loss, sample.targets)
     function_of_user = model.loss.function if isinstance(model.loss, FunctionLoss) else None
+    rate, plain = _update(model, steps)
     return Explanation(
-        x=sample.inputs[0],
+        x=inputs[0],
         y=sample.targets[0],
         y_hat=a[0],
         loss=loss,
         loss_name=function_name(function_of_user) if function_of_user else model.loss.key or repr(model.loss),
         layers=[step.stage for step in steps],
         dx=dx[0],
-        learning_rate=_step(model, steps),
-        optimizer="" if _is_plain(model) else repr(model.optimizer),
+        learning_rate=rate,
+        optimizer="" if plain else repr(model.optimizer),
     )
 
 
@@ -273,37 +275,38 @@ class _Step:
         layer: Layer,
         function: Layer,
         activation: ActivationLayer | None,
+        tensors: dict[str, Array],
         x: Array,
-        dtype: str,
     ) -> None:
-        parameters = {name: view.copy() for name, view in layer.parameters.items()}
         self.layer, self.activation = layer, activation
-        self.function = _alone(function, x, dtype)
-        for name, view in self.function.layers[0].parameters.items():
-            view[...] = parameters[name]
+        self.function = _alone(function, x)
+        views = self.function._require_network().tensors(optimizer=False)
+        for view, values in zip(views.values(), tensors.values(), strict=True):
+            view[...] = values
         y = self.function.forward(x)
+        parameters = {name: view.copy() for name, view in layer.parameters.items()}
         self.stage = Stage(number, layer.name, repr(layer), parameters, y[0])
         if activation is not None:
-            self.gate = _alone(activation, y, dtype)
+            self.gate = _alone(activation, y)
             self.stage.z, self.stage.a = y[0], self.gate.forward(y)[0]
             self.stage.activation = activation.kind
             if activation.kind != "softmax":
                 self.stage.slope = self.gate.backward(np.ones_like(y))[0]
 
 
-def _alone(layer: Layer, x: Array, dtype: str, loss: Loss | None = None) -> Sequential:
+def _alone(layer: Layer, x: Array, loss: Loss | None = None) -> Sequential:
     """A model of a copy of one layer."""
     parts = copy.deepcopy(layer), copy.deepcopy(loss)
-    return Sequential([parts[0]], parts[1], input_size=x.shape[1], dtype=dtype, seed=0)
+    return Sequential([parts[0]], parts[1], input_size=x.shape[1], dtype=x.dtype, seed=0)
 
 
 def _go_back(steps: list[_Step], loss: Loss, targets: Array) -> tuple[float, Array]:
     """Fill in what the way back gives; return the loss and ∂L/∂x."""
     last = steps[-1]
-    dtype, y_hat = last.function.dtype, last.stage.a[np.newaxis]
+    y_hat = last.stage.a[np.newaxis]
 
     def derivative(layer: Layer, x: Array) -> tuple[float, Array]:
-        network = _alone(layer, x, dtype, loss)._require_network()
+        network = _alone(layer, x, loss)._require_network()
         return network.differentiate(Samples(x, targets, None), training=False)
 
     z, activation = last.stage.z, last.activation
@@ -324,20 +327,30 @@ def _go_back(steps: list[_Step], loss: Loss, targets: Array) -> tuple[float, Arr
     return value, incoming
 
 
-def _step(model: Sequential, steps: list[_Step]) -> float:
-    """Fill in the parameters after a step of the optimizer, done by a copy; return η."""
+def _update(model: Sequential, steps: list[_Step]) -> tuple[float, bool]:
+    """Fill in the parameters after a step of the optimizer, which a copy does.
+
+    Returns
+    -------
+    rate : float
+        η.
+    plain : bool
+        Whether the step is W := W − η ∂L/∂W.
+    """
     twin = copy.deepcopy(model)
+    network = twin._require_network()
+    rate, eps = float(network._rates(1)[0]), np.finfo(model.dtype).eps
     copies = dict(zip(map(id, model.layers), twin.layers, strict=True))
     for step in steps:
         for name, view in copies[id(step.layer)].gradients.items():
             view[...] = step.stage.gradients[name]
-    rate = twin.optimizer.learning_rate
-    twin.step()
+    network.step()
+    plain = True
     for step in steps:
-        step.stage.updated = {name: view.copy() for name, view in copies[id(step.layer)].parameters.items()}
-    return rate
-
-
-def _is_plain(model: Sequential) -> bool:
-    """Whether the step is W := W − η ∂L/∂W."""
-    return isinstance(model.optimizer, SGD) and not any(model.optimizer.attributes().values())
+        stage, layer = step.stage, copies[id(step.layer)]
+        stage.updated = {name: view.copy() for name, view in layer.parameters.items()}
+        for name, before in stage.parameters.items():
+            error = np.abs(stage.updated[name] - (before - rate * stage.gradients[name]))
+            scale = np.abs(before) + np.abs(rate * stage.gradients[name])
+            plain = plain and bool((error <= 4 * eps * scale).all())
+    return rate, plain

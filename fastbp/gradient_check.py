@@ -180,7 +180,7 @@ def gradcheck(
 
     twin = float64_copy(model)
     samples = twin._samples(X, y, sample_weight)
-    samples = Samples(samples.inputs.copy(), samples.targets, samples.weights)
+    samples = Samples(np.array(samples.inputs, twin.dtype), samples.targets, samples.weights)
     network = twin._require_network()
     draw = int(network.counters[1])
     loss, dX = network.differentiate(samples, training)

@@ -128,8 +128,8 @@ class Layer(Configurable):
             )
         return views[name]
 
-    def _set(self, name: str, values: ArrayLike, views: Mapping[str, Array] | None = None) -> None:
-        view, given = self._get(self._parameters if views is None else views, name), np.asarray(values)
+    def _set(self, name: str, values: ArrayLike) -> None:
+        view, given = self._get(self._parameters, name), np.asarray(values)
         if given.shape != view.shape:
             raise ValueError(f"{self.name}.{name} must have shape {view.shape}, got {given.shape}")
         view[...] = given

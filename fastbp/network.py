@@ -257,8 +257,9 @@ class Network:
         phases = ["gather", "gather_targets", "forward", "loss"]
         if backward:
             phases += ["backward", "input_gradient"]
-        sums = program.run(phases, 0, rows, input_gradients=dX, training=training, **samples.arenas())
-        return _ratio(sums), dX
+        arenas = samples.arenas() | {"input_gradients": dX}
+        loss_sum, weight_sum = program.run(phases, 0, rows, training=training, **arenas)
+        return loss_sum / weight_sum if weight_sum else 0.0, dX
 
     # ---- one phase after the other ----
 
