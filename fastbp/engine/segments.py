@@ -41,10 +41,16 @@ class _Batch:
     phases: Sequence[str]
     first: int
     rows: int
-    draw: int  # number of the training forward pass, for random numbers
+    training: bool
+    counters: NDArray[np.int64]  # as they are in this batch
     arguments: dict[str, Any]  # of the run, for programs
     loss_sum: float = 0.0
     weight_sum: float = 0.0
+
+
+def _advance(phases: Sequence[str], training: bool) -> NDArray[np.int64]:
+    """What a batch adds to the counters: optimizer steps, and training forward passes."""
+    return np.array(["update" in phases, training and "forward" in phases], np.int64)
 
 
 class Program:
@@ -86,13 +92,15 @@ class Program:
             else:
                 part = replace(plan, ops=segment)
                 program = interpreter(part, parameters, gradients, state, self._segment_counters, workspace)
-                self._steps.append(({op.phase for op in segment}, self._runner(program)))
+                phases = {op.phase for op in segment}
+                self._steps.append((phases, self._runner(program, phases)))
 
-    def _runner(self, program: Any) -> Callable[[_Batch], None]:
+    def _runner(self, program: Any, own: set[str]) -> Callable[[_Batch], None]:
         def run(batch: _Batch) -> None:
-            # Every segment advances its counters once per batch, and all of them from the same values.
-            self._segment_counters[:] = self.counters
-            loss, weight = program.run(batch.phases, batch.first, batch.rows, **batch.arguments)
+            phases = [phase for phase in batch.phases if phase in own]
+            # A program advances the counters by itself, in the phases that do so.
+            self._segment_counters[:] = batch.counters - _advance(phases, batch.training)
+            loss, weight = program.run(phases, batch.first, batch.rows, **batch.arguments)
             batch.loss_sum, batch.weight_sum = batch.loss_sum + loss, batch.weight_sum + weight
 
         return run
@@ -132,17 +140,17 @@ class Program:
         arguments: dict[str, Any],
     ) -> tuple[float, float]:
         steps = [step for phases_of_step, step in self._steps if not phases_of_step.isdisjoint(phases)]
-        advance = np.array(["update" in phases, "forward" in phases and arguments["training"]], np.int64)
-        batch_size = self.plan.batch_size
+        training, batch_size = bool(arguments["training"]), self.plan.batch_size
         loss_sum, weight_sum = totals
         for number, position in enumerate(range(first, first + count, batch_size)):
             if learning_rates is not None:
                 arguments["learning_rates"] = learning_rates[number : number + 1]
             rows = min(batch_size, first + count - position)
-            batch = _Batch(phases, position, rows, int(self.counters[1] + advance[1]), arguments)
+            counters = self.counters + _advance(phases, training)
+            batch = _Batch(phases, position, rows, training, counters, arguments)
             for step in steps:
                 step(batch)
-            self.counters += advance
+            self.counters[:] = counters
             loss_sum, weight_sum = loss_sum + batch.loss_sum, weight_sum + batch.weight_sum
         return loss_sum, weight_sum
 
@@ -209,10 +217,10 @@ class _Forward(_Call):
     def __call__(self, batch: _Batch) -> None:
         options: dict[str, Any] = {}
         if self.op.attributes["training"]:
-            options["training"] = batch.arguments["training"]
+            options["training"] = batch.training
         stream: Any = self.op.attributes["stream"]
         if stream >= 0:  # one generator for each layer and pass, the same whenever that pass is repeated
-            bits = np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, batch.draw])
+            bits = np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, int(batch.counters[1])])
             options["rng"] = np.random.Generator(bits)
         self.backprops.pop(self.op.layer, None)
         returned = self.call(self.function, self.read("x", batch.rows), **options)
