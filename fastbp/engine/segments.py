@@ -42,15 +42,16 @@ class _Batch:
     first: int
     rows: int
     training: bool
-    counters: NDArray[np.int64]  # as they are in this batch
+    step: int  # of the optimizer, this batch included
+    draw: int  # of the random numbers
     arguments: dict[str, Any]  # of the run, for programs
     loss_sum: float = 0.0
     weight_sum: float = 0.0
 
 
-def _advance(phases: Sequence[str], training: bool) -> NDArray[np.int64]:
+def _advance(phases: Sequence[str], training: bool) -> tuple[int, int]:
     """What a batch adds to the counters: optimizer steps, and training forward passes."""
-    return np.array(["update" in phases, training and "forward" in phases], np.int64)
+    return int("update" in phases), int(training and "forward" in phases)
 
 
 class Program:
@@ -80,26 +81,27 @@ class Program:
         calls = {"python_forward": _Forward, "python_backward": _Backward, "python_loss": _Loss}
         backprops: Backprops = {}
         self._segment_counters = np.zeros(2, np.int64)
-        self._steps: list[tuple[set[str], Callable[[_Batch], None]]] = []  # with the phases of each
+        self._parts: list[tuple[set[str], Callable[[_Batch], None]]] = []  # with the phases of each
         self._running = False
         ops = sorted(plan.ops, key=lambda op: _ORDER.index(op.phase))
         for python, group in itertools.groupby(ops, key=lambda op: op.kind.startswith(PYTHON)):
             segment = tuple(group)
             if python:
-                self._steps += [
+                self._parts += [
                     ({op.phase}, calls[op.kind](op, arenas, plan.seed, backprops)) for op in segment
                 ]
             else:
                 part = replace(plan, ops=segment)
                 program = interpreter(part, parameters, gradients, state, self._segment_counters, workspace)
                 phases = {op.phase for op in segment}
-                self._steps.append((phases, self._runner(program, phases)))
+                self._parts.append((phases, self._runner(program, phases)))
 
     def _runner(self, program: Any, own: set[str]) -> Callable[[_Batch], None]:
         def run(batch: _Batch) -> None:
             phases = [phase for phase in batch.phases if phase in own]
             # A program advances the counters by itself, in the phases that do so.
-            self._segment_counters[:] = batch.counters - _advance(phases, batch.training)
+            steps, draws = _advance(phases, batch.training)
+            self._segment_counters[:] = batch.step - steps, batch.draw - draws
             loss, weight = program.run(phases, batch.first, batch.rows, **batch.arguments)
             batch.loss_sum, batch.weight_sum = batch.loss_sum + loss, batch.weight_sum + weight
 
@@ -139,18 +141,19 @@ class Program:
         totals: tuple[float, float],
         arguments: dict[str, Any],
     ) -> tuple[float, float]:
-        steps = [step for phases_of_step, step in self._steps if not phases_of_step.isdisjoint(phases)]
+        parts = [part for own, part in self._parts if not own.isdisjoint(phases)]
         training, batch_size = bool(arguments["training"]), self.plan.batch_size
         loss_sum, weight_sum = totals
+        step, draw = self.counters.tolist()
+        steps, draws = _advance(phases, training)
         for number, position in enumerate(range(first, first + count, batch_size)):
             if learning_rates is not None:
                 arguments["learning_rates"] = learning_rates[number : number + 1]
             rows = min(batch_size, first + count - position)
-            counters = self.counters + _advance(phases, training)
-            batch = _Batch(phases, position, rows, training, counters, arguments)
-            for step in steps:
-                step(batch)
-            self.counters[:] = counters
+            batch = _Batch(phases, position, rows, training, step + steps, draw + draws, arguments)
+            for part in parts:
+                part(batch)
+            self.counters[:] = step, draw = batch.step, batch.draw
             loss_sum, weight_sum = loss_sum + batch.loss_sum, weight_sum + batch.weight_sum
         return loss_sum, weight_sum
 
@@ -220,7 +223,7 @@ class _Forward(_Call):
             options["training"] = batch.training
         stream: Any = self.op.attributes["stream"]
         if stream >= 0:  # one generator for each layer and pass, the same whenever that pass is repeated
-            bits = np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, int(batch.counters[1])])
+            bits = np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, batch.draw])
             options["rng"] = np.random.Generator(bits)
         self.backprops.pop(self.op.layer, None)
         returned = self.call(self.function, self.read("x", batch.rows), **options)
