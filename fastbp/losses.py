@@ -304,7 +304,9 @@ class FunctionLoss(CustomLoss):
         """Return the function's name, by which :func:`fastbp.load` must be told of it again."""
         name = getattr(self.function, "__name__", "")
         if not name.isidentifier():
-            raise TypeError(f"loss: {self.function!r} has no name and cannot be saved: define it with def")
+            raise TypeError(
+                f"loss: {self.function!r} has no name and cannot be saved: define it by def, or a CustomLoss"
+            )
         return {"class": "FunctionLoss", "function": name}
 
 

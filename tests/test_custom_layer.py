@@ -221,6 +221,12 @@ def test_random_numbers_follow_from_seed_and_step():
     assert histories[0] == histories[1]
 
 
+def test_layers_draw_different_numbers():
+    model = bp.Sequential([Drop(), Drop()], input_size=1000, seed=0)
+    kept = model.forward(np.ones((1, 1000)), training=True)
+    assert set(kept.ravel()) == {0, 4} and 150 < np.count_nonzero(kept) < 350
+
+
 # ---- parameters ----------------------------------------------------------------------------------
 
 

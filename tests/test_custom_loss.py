@@ -124,6 +124,16 @@ def test_a_function_comes_back_from_a_file_when_it_is_passed(tmp_path):
         model.save(path)
 
 
+def test_any_object_that_can_be_called():
+    class Weighed:
+        def __call__(self, y, y_hat):
+            return squared(y, y_hat)
+
+    model = make(Weighed(), input_size=3)
+    assert repr(model.loss) == "FunctionLoss(Weighed)"
+    assert model.evaluate(X, Y) == make(squared, input_size=3).evaluate(X, Y)
+
+
 @pytest.mark.parametrize("targets", [LABELS, LABELS.reshape(-1, 1)])
 def test_class_labels(targets, dtype):
     def classifier(loss):

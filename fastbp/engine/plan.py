@@ -234,7 +234,7 @@ def _function(op: Op) -> str:
 
 def function_name(function: object) -> str:
     """Return a function's name without what it is defined in; of an object that is called, its class's."""
-    name = str(getattr(function, "__qualname__", function))
+    name = str(getattr(function, "__qualname__", type(function).__qualname__))
     return name.rpartition("<locals>.")[2].removesuffix(".__call__")
 
 
