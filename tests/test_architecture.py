@@ -25,10 +25,11 @@ GROUPS = {
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
+    "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),
     "model": (
         "saving stack model gradient_check explanation",
-        "basics plan descriptions data network files training",
+        "basics plan descriptions data network files training inference",
     ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
