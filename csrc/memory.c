@@ -13,7 +13,7 @@
 enum { HUGE_PAGE = 1 << 21 };
 
 void *fbp_allocate(size_t bytes) {
-    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : FBP_LINE;
+    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : FBP_ALIGNMENT;
     if (bytes > SIZE_MAX - 2 * alignment) return NULL;
     /* the pointer that malloc gave lies in front of the memory */
     char *given = malloc(bytes + alignment + sizeof(void *));

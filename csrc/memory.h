@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { FBP_LINE = 64 }; /* bytes of a cache line; as elements, a whole number of lines for both element types */
+enum { FBP_ALIGNMENT = 64 }; /* bytes of a cache line */
 
 /* NULL when there is none. */
 void *fbp_allocate(size_t bytes);

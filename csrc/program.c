@@ -143,7 +143,7 @@ static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t bat
     return why ? why : check_shapes(op);
 }
 
-static size_t round_up(size_t bytes) { return (bytes + FBP_LINE - 1) / FBP_LINE * FBP_LINE; }
+static size_t round_up(size_t bytes) { return (bytes + FBP_ALIGNMENT - 1) / FBP_ALIGNMENT * FBP_ALIGNMENT; }
 
 static int in_blocks(const fbp_program *p) { return p->schedule.block < p->schedule.batch; }
 

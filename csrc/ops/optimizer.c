@@ -1,5 +1,4 @@
 /* Optimizers: one sweep over flat arrays; members share it in whole cache lines. */
-#include "../memory.h"
 #include "ops.h"
 
 static char *element(const fbp_tensor *t, const fbp_batch *batch, int64_t i) {

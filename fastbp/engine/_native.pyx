@@ -253,7 +253,8 @@ cdef class Program:
                 got = self.workspace_buffer.size()
                 raise ValueError(f"workspace: expected {size[3]} elements, got {got}")
         cdef fbp_schedule schedule
-        schedule.batch, schedule.block, schedule.lanes = plan.batch_size, plan.block_rows or plan.batch_size, plan.lanes
+        schedule.batch, schedule.lanes = plan.batch_size, plan.lanes
+        schedule.block = plan.block_rows or plan.batch_size
         if plan.batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {plan.batch_size}")
         if not 1 <= schedule.block <= schedule.batch or schedule.lanes < 1:
@@ -428,8 +429,9 @@ cdef class Frozen:
                 if target.format[0] != self.code or target.format[1] != 0 or target.ndim != source.ndim \
                         or target.shape[0] != (rows if target.ndim == 2 else self.outputs) \
                         or target.shape[target.ndim - 1] != self.outputs:
+                    shape = self.shape(source.ndim, rows)
                     raise ValueError(
-                        f"out: expected an array of {self.dtype} and shape {self.shape(source.ndim, rows)}, got "
+                        f"out: expected an array of {self.dtype} and shape {shape}, got "
                         f"{getattr(out, 'dtype', type(out))} of shape {getattr(out, 'shape', '?')}"
                     )
                 memset(&request, 0, sizeof(request))
@@ -514,7 +516,9 @@ def activation_backward(saved, dy, dx, activation, double alpha):
     cdef const fbp_kernels *kernels = find_kernels(sb.view.itemsize)
     cdef int kind = _ACTIVATIONS[activation]
     with nogil:
-        kernels.activation_backward(kind, alpha, 1, sb.size(), sb.view.buf, 0, dyb.view.buf, 0, dxb.view.buf, 0)
+        kernels.activation_backward(
+            kind, alpha, 1, sb.size(), sb.view.buf, 0, dyb.view.buf, 0, dxb.view.buf, 0
+        )
 
 
 def softmax_forward(x, y):
