@@ -290,6 +290,11 @@ class Sequential(LayerStack):
         The result is a function of arrays: immutable, safe to call from any number of threads, and without
         the checks of :meth:`predict` that take longer than a small network.
 
+        Raises
+        ------
+        TypeError
+            When a layer is written in Python.
+
         Examples
         --------
         >>> import numpy as np

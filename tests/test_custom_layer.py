@@ -482,6 +482,14 @@ def test_without_forward():
         model.predict([[1, 2]])
 
 
+def test_it_cannot_be_frozen():
+    model = custom(input_size=3)
+    with pytest.raises(TypeError, match="layer 'linear' is written in Python and cannot be frozen"):
+        model.freeze()
+    only_loss = native(loss=squared, input_size=3)
+    np.testing.assert_allclose(only_loss.freeze()(X), only_loss.predict(X), 1e-6)
+
+
 # ---- copying and saving --------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ def compile(  # noqa: A001 - the field's own word
     if _NATIVE is None:
         from fastbp.engine import reference as interpreter
     program: Program
-    if segments.has_python(plan):
+    if plan.calls_python:
         program = segments.Program(interpreter.Program, plan, parameters, gradients, state, counters)
     else:
         program = interpreter.Program(plan, parameters, gradients, state, counters)

@@ -218,6 +218,11 @@ class Plan:
     block_rows: int | None = None
     lanes: int = 1
 
+    @property
+    def calls_python(self) -> tuple[str, ...]:
+        """Names of the layers of operations that call what users wrote; "" for the loss."""
+        return tuple(op.layer for op in self.ops if op.kind.startswith(PYTHON))
+
     def __str__(self) -> str:
         """Show the memory, then each operation with its shapes, its work and its traffic."""
         element = 8 if self.dtype == "float64" else 4

@@ -29,11 +29,6 @@ Backprops: TypeAlias = dict[str, Callable[[Array], Array]]
 """The way back through each layer, as its last forward pass left it."""
 
 
-def has_python(plan: Plan) -> bool:
-    """Tell whether a plan calls Python."""
-    return any(op.kind.startswith(PYTHON) for op in plan.ops)
-
-
 @dataclass
 class _Batch:
     """What a step gets to know, and where it leaves the loss."""
