@@ -16,13 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engine.plan import PHASES, PYTHON, Op, Plan, function_name
+from fastbp.engine.plan import PYTHON, Op, Plan, function_name
 
 Array = NDArray[np.floating]
 
-# The weights of the samples are gathered right before the loss: a program that computes a loss expects to
-# have gathered them itself.
-_ORDER = sorted(PHASES, key=lambda phase: PHASES.index("loss" if phase == "gather_targets" else phase))
 _CACHE_LINE = 64  # bytes
 
 Backprops: TypeAlias = dict[str, Callable[[Array], Array]]
@@ -78,8 +75,7 @@ class Program:
         self._segment_counters = np.zeros(2, np.int64)
         self._parts: list[tuple[set[str], Callable[[_Batch], None]]] = []  # with the phases of each
         self._running = False
-        ops = sorted(plan.ops, key=lambda op: _ORDER.index(op.phase))
-        for python, group in itertools.groupby(ops, key=lambda op: op.kind.startswith(PYTHON)):
+        for python, group in itertools.groupby(plan.ops, key=lambda op: op.kind.startswith(PYTHON)):
             segment = tuple(group)
             if python:
                 self._parts += [
@@ -98,7 +94,8 @@ class Program:
             steps, draws = _advance(phases, batch.training)
             self._segment_counters[:] = batch.step - steps, batch.draw - draws
             loss, weight = program.run(phases, batch.first, batch.rows, **batch.arguments)
-            batch.loss_sum, batch.weight_sum = batch.loss_sum + loss, batch.weight_sum + weight
+            batch.loss_sum += loss
+            batch.weight_sum = weight or batch.weight_sum  # the same for all that have a part in the loss
 
         return run
 
