@@ -12,6 +12,7 @@ True
 
 from fastbp import (
     callbacks,
+    constraints,
     datasets,
     initializers,
     kernels,
@@ -19,6 +20,8 @@ from fastbp import (
     losses,
     metrics,
     optimizers,
+    regularizers,
+    schedules,
 )
 from fastbp._version import __version__
 from fastbp.config import show_config
@@ -33,6 +36,7 @@ __all__ = [
     "Sequential",
     "__version__",
     "callbacks",
+    "constraints",
     "datasets",
     "explain",
     "get_num_threads",
@@ -44,6 +48,8 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "regularizers",
+    "schedules",
     "set_num_threads",
     "show_config",
     "threads",

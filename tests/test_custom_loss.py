@@ -152,6 +152,18 @@ def test_class_labels(targets, dtype):
         models[0].fit(X, targets + 1)
 
 
+@pytest.mark.parametrize("loss", [squared, mean_squared])
+def test_penalties_of_weights_are_part_of_it(loss, dtype):
+    def make_penalized(loss):
+        layers = [Dense(5, activation="tanh", kernel_regularizer="l2"), Dense(2)]
+        return bp.Sequential(layers, loss=loss, dtype=dtype, seed=0)
+
+    models = make_penalized(loss), make_penalized("mse")
+    losses = [model.fit(X, Y, epochs=2, batch_size=16).history["loss"] for model in models]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12 if dtype == "float64" else 1e-5)
+    assert bp.gradcheck(models[0], X, Y).ok
+
+
 def test_another_loss_can_be_assigned():
     model = make("mse")
     model.fit(X, Y)
