@@ -155,7 +155,7 @@ class Op:
     kind: str
     phase: str
     operands: dict[str, Tensor | None]
-    attributes: dict[str, Attribute] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     layer: str = ""
     flops: int = 0
 
