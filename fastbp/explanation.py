@@ -18,6 +18,7 @@ from fastbp.layers import Dense
 from fastbp.losses import FunctionLoss, Loss
 from fastbp.model import Sequential
 from fastbp.network import Array, Samples
+from fastbp.second_order import FullBatchOptimizer
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -33,7 +34,7 @@ class Stage:
     name, description : str
         Of the layer.
     parameters, gradients, updated : dict of str to ndarray
-        W_l and so on, ∂L/∂W_l, and W_l after the step.
+        W_l and so on, ∂L/∂W_l, and W_l after the step; the latter is empty if the optimizer makes none.
     a, da : ndarray
         a_l, what the layer gives, and ∂L/∂a_l: None where loss and activation are derived as one.
     z, delta : ndarray or None
@@ -102,7 +103,8 @@ class Explanation:
         lines += [f"    L = {self.loss_name}(y, ŷ) = {self.loss:.6g}", "backward"]
         for stage in reversed(self.layers):
             lines += [f"  layer {stage.number}, {stage.name}", *self._backward(stage)]
-        lines.append(f"update, η = {self.learning_rate:g}")
+        if any(stage.updated for stage in self.layers):
+            lines.append(f"update, η = {self.learning_rate:g}")
         for stage in self.layers:
             for name, values in stage.updated.items():
                 symbol = stage.symbol(name)
@@ -337,6 +339,8 @@ def _update(model: Sequential, steps: list[_Step]) -> tuple[float, bool]:
     plain : bool
         Whether the step is W := W − η ∂L/∂W.
     """
+    if isinstance(model.optimizer, FullBatchOptimizer):  # which makes no single step
+        return 0.0, False
     twin = copy.deepcopy(model)
     network = twin._require_network()
     rate, eps = float(network._rates(1)[0]), np.finfo(model.dtype).eps

@@ -187,6 +187,13 @@ def test_the_model_stays_as_it_was(dtype):
     assert (model.parameters == untouched.parameters).all()
 
 
+def test_an_optimizer_without_steps_shows_no_update():
+    model = bp.Sequential([Dense(2)], "mse", "lbfgs", dtype="float64", seed=0)
+    shown = bp.explain(model, x, y)
+    assert shown.layers[0].gradients and not shown.layers[0].updated
+    assert "update" not in str(shown)
+
+
 def test_long_arrays_are_cut_short():
     model = bp.Sequential([Dense(100), Dense(2)], "mse", input_size=90, seed=0)
     text = str(bp.explain(model, np.arange(90), y))
