@@ -89,10 +89,11 @@ typedef struct {
 } fbp_schedule;
 
 /* Checks every operand of every operation once. The flat arrays stay the caller's and must outlive the
- * program. On FBP_BAD_PLAN, *bad is the number of the operation and *why names the operand or attribute. */
+ * program, and so must the workspace; with NULL the program makes its own, as it must with blocks. On FBP_BAD_PLAN,
+ * *bad is the number of the operation and *why names the operand or attribute. */
 int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, fbp_schedule schedule,
-                       const int64_t size[4], void *parameters, void *gradients, void *state, int64_t *counters,
-                       uint64_t seed, fbp_program **program, int *bad, const char **why);
+                       const int64_t size[4], void *parameters, void *gradients, void *state, void *workspace,
+                       int64_t *counters, uint64_t seed, fbp_program **program, int *bad, const char **why);
 void fbp_program_destroy(fbp_program *program);
 
 /* How the caller's inputs lie in memory: rows one after another, or compressed sparse rows. */

@@ -177,8 +177,8 @@ static size_t round_up(size_t bytes) { return (bytes + FBP_ALIGNMENT - 1) / FBP_
 static int in_blocks(const fbp_program *p) { return p->schedule.block < p->schedule.batch; }
 
 int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, fbp_schedule schedule,
-                       const int64_t size[4], void *parameters, void *gradients, void *state, int64_t *counters,
-                       uint64_t seed, fbp_program **program, int *bad, const char **why) {
+                       const int64_t size[4], void *parameters, void *gradients, void *state, void *shared,
+                       int64_t *counters, uint64_t seed, fbp_program **program, int *bad, const char **why) {
     for (int i = 0; i < count; i++) {
         *why = check_op(&ops[i], size, schedule.block, schedule.block < schedule.batch);
         *bad = i;
@@ -194,7 +194,7 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     size_t loss = round_up((size_t)schedule.batch * sizeof(double));
     size_t lane_loss = round_up((size_t)schedule.lanes * sizeof(double));
     size_t gradient = lanes ? round_up((size_t)(schedule.lanes * size[FBP_GRADIENTS]) * kernels->element) : 0;
-    size_t workspace = lanes ? 0 : (size_t)size[FBP_WORKSPACE] * kernels->element;
+    size_t workspace = lanes || shared ? 0 : (size_t)size[FBP_WORKSPACE] * kernels->element;
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
     p->memory = fbp_allocate(loss + lane_loss + gradient + workspace);
     int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
@@ -206,7 +206,7 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->row_loss = p->memory;
     p->lane_loss = (double *)((char *)p->memory + loss);
     p->lane_gradients = (char *)p->lane_loss + lane_loss;
-    p->workspace = p->lane_gradients + gradient;
+    p->workspace = shared ? shared : p->lane_gradients + gradient;
     p->accumulation = 1;
     for (int i = 0; i < count; i++) {
         p->penalties += functions[p->ops[i].kind] == fbp_op_penalty;

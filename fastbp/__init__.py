@@ -25,6 +25,8 @@ from fastbp import (
 )
 from fastbp._version import __version__
 from fastbp.config import show_config
+from fastbp.explanation import explain
+from fastbp.gradient_check import gradcheck
 from fastbp.model import Sequential, load
 from fastbp.threads import get_num_threads, set_num_threads, threads
 from fastbp.training import History
@@ -36,7 +38,9 @@ __all__ = [
     "callbacks",
     "constraints",
     "datasets",
+    "explain",
     "get_num_threads",
+    "gradcheck",
     "initializers",
     "kernels",
     "layers",

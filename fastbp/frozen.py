@@ -43,8 +43,18 @@ class Frozen(Protocol):
 
 
 def freeze(network: Network) -> Frozen:
-    """Copy the weights of a network as they are now, and prepare its forward pass."""
+    """Copy the weights of a network as they are now, and prepare its forward pass.
+
+    Raises
+    ------
+    TypeError
+        When a layer is written in Python: nobody knows what it reads and writes.
+    """
     plan = network.inference_plan()
+    if plan.calls_python:
+        raise TypeError(
+            f"layer {plan.calls_python[0]!r} is written in Python and cannot be frozen: use predict"
+        )
     parameters = aligned_copy(network.parameters)
     columns, dtype = network.input_size, network.dtype
 

@@ -128,7 +128,7 @@ class Layer(Configurable):
         """
         for name, initializer in self._initializers.items():
             view = self._parameters[name] if name in self._parameters else self._statistics[name]
-            out_features, in_features = view.shape if view.ndim == 2 else (view.size, 1)
+            out_features, in_features = (view.shape[0], view[0].size) if view.ndim else (1, 1)
             values = np.asarray(initializer(rng, out_features, in_features, view.dtype))
             if values.shape != (out_features, in_features):
                 raise ValueError(

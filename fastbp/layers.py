@@ -28,6 +28,7 @@ from fastbp.activations import (
 )
 from fastbp.checks import check_count, check_flag, check_number
 from fastbp.constraints import Constraint
+from fastbp.custom_layer import CustomLayer
 from fastbp.embedding import Embedding
 from fastbp.engine.graph import Graph, Value
 from fastbp.initializers import InitializerFunction
@@ -46,6 +47,7 @@ __all__ = [
     "Activation",
     "BatchNormalization",
     "Branches",
+    "CustomLayer",
     "Dense",
     "Dropout",
     "Embedding",

@@ -6,10 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastbp.checks import check_flag, check_number
-from fastbp.configurable import Configurable, lookup
+from fastbp.configurable import Configurable, custom_function, lookup
+from fastbp.engine.plan import Attribute, function_name
+
+Array: TypeAlias = NDArray[np.floating]
 
 
 class Loss(Configurable):
@@ -48,7 +54,7 @@ class Loss(Configurable):
         """Return the numbers of columns that targets may have, the default first."""
         return (outputs,)
 
-    def operation(self, logits: bool) -> tuple[str, dict[str, float | str]]:
+    def operation(self, logits: bool) -> tuple[str, dict[str, Attribute]]:
         """Return kind and attributes of the operation that computes loss and delta."""
         raise NotImplementedError
 
@@ -60,7 +66,7 @@ class _Elementwise(Loss):
     def _parameter(self) -> float:
         return 0.0
 
-    def operation(self, logits: bool) -> tuple[str, dict[str, float | str]]:
+    def operation(self, logits: bool) -> tuple[str, dict[str, Attribute]]:
         return "elementwise_loss", {"loss": self.key, "parameter": self._parameter}
 
 
@@ -155,7 +161,7 @@ class BinaryCrossEntropy(_Elementwise):
             )
         return self.from_logits or activation == "sigmoid"
 
-    def operation(self, logits: bool) -> tuple[str, dict[str, float | str]]:
+    def operation(self, logits: bool) -> tuple[str, dict[str, Attribute]]:
         """Return the operation on logits or on probabilities."""
         kind = "sigmoid_binary_cross_entropy" if logits else "binary_cross_entropy"
         return "elementwise_loss", {"loss": kind, "parameter": 0.0}
@@ -202,7 +208,7 @@ class CrossEntropy(Loss):
         """Return 1 for labels, or the number of classes."""
         return (1, outputs)
 
-    def operation(self, logits: bool) -> tuple[str, dict[str, float | str]]:
+    def operation(self, logits: bool) -> tuple[str, dict[str, Attribute]]:
         """Return the operation on logits."""
         return "softmax_cross_entropy_loss", {"label_smoothing": self.label_smoothing}
 
@@ -213,6 +219,95 @@ def _refuse_probabilities(loss: Loss, activation: str) -> None:
             f"{loss!r} takes logits, but the network ends with {activation!r}: "
             "leave out the activation, or from_logits=True"
         )
+
+
+class CustomLoss(Loss):
+    """Base of losses in Python: a subclass gives :meth:`__call__`. A plain function will do as well.
+
+    Attributes
+    ----------
+    target_kind : {"values", "probabilities", "classes"}
+        What targets may be; with "classes" they come as labels, shape (n, 1), or as rows of probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Focal(CustomLoss):  # −(1 − p)^gamma log p, p the right class's probability (Lin et al., 2017)
+    ...     target_kind = "classes"
+    ...
+    ...     def __init__(self, gamma=2.0):
+    ...         self.gamma = gamma
+    ...
+    ...     def __call__(self, y, y_hat):
+    ...         right = np.arange(y_hat.shape[1]) == y
+    ...         p, g = y_hat[right], self.gamma
+    ...         slope = g * (1 - p) ** (g - 1) * np.log(p) - (1 - p) ** g / p
+    ...         return -((1 - p) ** g) * np.log(p), right * slope[:, np.newaxis]
+    >>> Focal(gamma=1.5)
+    Focal(gamma=1.5)
+    """
+
+    def __call__(self, y: Array, y_hat: Array) -> tuple[Array | float, Array]:
+        """Return the losses of a batch, and their gradient.
+
+        Parameters
+        ----------
+        y, y_hat : ndarray, shape (n, columns)
+            Targets and predictions in the model's dtype; read-only.
+
+        Returns
+        -------
+        value : ndarray of shape (n,), or float
+            One loss per sample, or their mean. With sample weights w the batch's loss is Σ w·l / Σ w, for
+            which it must be one per sample.
+        gradient : ndarray, shaped like y_hat and in its dtype
+            Of a value per sample in row i the derivative ∂l_i/∂ŷ_i: the engine multiplies it by w_i / Σ w.
+            Of a mean its own derivative, which is used as it is.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define __call__(self, y, y_hat) -> (value, gradient)"
+        )
+
+    def target_columns(self, outputs: int) -> tuple[int, ...]:
+        """Return the number of outputs, and for classes 1 as well."""
+        return (1, outputs) if self.target_kind == "classes" else (outputs,)
+
+    def operation(self, logits: bool) -> tuple[str, dict[str, Attribute]]:
+        """Return a call of the loss."""
+        return "python_loss", {"function": self.__call__}
+
+
+class FunctionLoss(CustomLoss):
+    """A function ``loss(y, y_hat)`` as a loss; see :meth:`CustomLoss.__call__`.
+
+    Parameters
+    ----------
+    function : callable or str
+        Or its name among the ``custom_objects`` of :func:`fastbp.load`.
+    """
+
+    def __init__(self, function: Callable[[Array, Array], tuple[Array | float, Array]] | str) -> None:
+        self.function = custom_function(function) if isinstance(function, str) else function
+
+    def __call__(self, y: Array, y_hat: Array) -> tuple[Array | float, Array]:
+        """Call the function."""
+        return self.function(y, y_hat)
+
+    def operation(self, logits: bool) -> tuple[str, dict[str, Attribute]]:
+        """Return a call of the function."""
+        return "python_loss", {"function": self.function}
+
+    def __repr__(self) -> str:
+        return f"FunctionLoss({function_name(self.function)})"
+
+    def config(self) -> dict[str, Any]:
+        """Return the function's name, by which :func:`fastbp.load` must be told of it again."""
+        name = getattr(self.function, "__name__", "")
+        if not name.isidentifier():
+            raise TypeError(
+                f"loss: {self.function!r} has no name and cannot be saved: define it by def, or a CustomLoss"
+            )
+        return {"class": "FunctionLoss", "function": name}
 
 
 _ALIASES: dict[str, Callable[[], Loss]] = {
@@ -228,13 +323,14 @@ _ALIASES: dict[str, Callable[[], Loss]] = {
 }
 
 
-def get(value: str | Loss | Mapping[str, Any]) -> Loss:
+def get(value: str | Loss | Mapping[str, Any] | Callable[..., Any]) -> Loss:
     """Return the loss that `value` stands for.
 
     Parameters
     ----------
-    value : str, Loss or dict
-        A name (Keras' spellings are accepted too), an object, or what :meth:`Loss.config` gave.
+    value : str, Loss, function or dict
+        A name (Keras' spellings are accepted too), an object, a function ``(y, y_hat) -> (value,
+        gradient)`` as in :class:`CustomLoss`, or what :meth:`Loss.config` gave.
 
     Raises
     ------
@@ -246,4 +342,6 @@ def get(value: str | Loss | Mapping[str, Any]) -> Loss:
     >>> get("mse"), get("huber"), get(Huber(delta=2.0))
     (MeanSquaredError(), Huber(), Huber(delta=2.0))
     """
+    if callable(value) and not isinstance(value, Loss | type):
+        return FunctionLoss(value)
     return lookup(Loss, value, "loss", _ALIASES)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastbp import data, frozen, intake, model_file, saving, shape, training
+from fastbp import configurable, data, frozen, intake, model_file, saving, shape, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
 from fastbp.frames import as_frame, categories, feature_names
@@ -354,6 +354,11 @@ class Sequential(LayerStack):
         The result is a function of arrays: immutable, safe to call from any number of threads, and without
         the checks of :meth:`predict` that take longer than a small network.
 
+        Raises
+        ------
+        TypeError
+            When a layer is written in Python.
+
         Examples
         --------
         >>> import numpy as np
@@ -389,8 +394,15 @@ class Sequential(LayerStack):
         return training.evaluate(self._require_network(), samples, self.scorers)
 
 
-def load(path: str | os.PathLike[str]) -> Sequential:
+def load(path: str | os.PathLike[str], *, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
     """Read a model that :meth:`Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    custom_objects : dict, optional
+        Classes and functions of your own by the names that they were saved under. Functions are always
+        needed here, for a file holds no code; classes only where this process has not defined them.
 
     Raises
     ------
@@ -411,14 +423,15 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     True
     """
     tensors, description = model_file.read(path)
-    try:
-        return saving.restore(Sequential, description, tensors)
-    except (LookupError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{os.fspath(path)!r}: the description of the model is damaged: {error!r}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+    with configurable.custom_objects(custom_objects):
+        try:
+            return saving.restore(Sequential, description, tensors)
+        except (LookupError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{os.fspath(path)!r}: the description of the model is damaged: {error!r}"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r}: {error}") from error
 
 
 def _checked_callbacks(callbacks: object) -> list[Callback]:

@@ -316,6 +316,21 @@ class Network:
                     break
         return sums
 
+    def differentiate(self, samples: Samples, training: bool, backward: bool = True) -> tuple[float, Array]:
+        """Fill the gradients of the mean loss of all samples together, and return that loss and ∂L/∂X.
+
+        Without `backward` nothing but the loss is computed.
+        """
+        rows = len(samples)
+        program = self._program(rows, samples.targets.shape[1])
+        dX = np.empty((rows, self.input_size), self.dtype)
+        phases = ["gather", "gather_targets", "forward", "loss"]
+        if backward:
+            phases += ["backward", "input_gradient"]
+        arenas = samples.arenas() | {"input_gradients": dX}
+        loss_sum, weight_sum = program.run(phases, 0, rows, training=training, **arenas)
+        return loss_sum / weight_sum if weight_sum else 0.0, dX
+
     # ---- one phase after the other ----
 
     def forward(self, inputs: Inputs, training: bool) -> Array:

@@ -17,14 +17,14 @@ GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.sparse engine.graph", ""),
     "descriptions": (
-        "initializers regularizers constraints layer activations normalization prelu scaling structure shape "
-        "embedding layers losses schedules optimizer adaptive second_order optimizers",
+        "initializers regularizers constraints layer activations custom_layer normalization prelu scaling "
+        "structure shape embedding layers losses schedules optimizer adaptive second_order optimizers",
         "basics plan",
     ),
     "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
     "interpreters": (
         "engine.reference engine.reference_layers engine.operations engine.formulas engine.updates "
-        "engine.random engine._native",
+        "engine.random engine.segments engine._native",
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),
@@ -46,7 +46,7 @@ GROUPS = {
         "basics plan descriptions choice data network files saving",
     ),
     "model": (
-        "stack intake model",
+        "stack intake model gradient_check explanation",
         "basics plan descriptions data network files saving training inference",
     ),
     "tables": ("datasets table preprocessing", "basics"),

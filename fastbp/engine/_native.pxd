@@ -94,7 +94,7 @@ cdef extern from "fastbp.h":
 
     int fbp_program_create(
         const fbp_kernels *kernels, const fbp_op *ops, int count, fbp_schedule schedule, const int64_t *size,
-        void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
+        void *parameters, void *gradients, void *state, void *workspace, int64_t *counters, uint64_t seed,
         fbp_program **program, int *bad, const char **why
     )
     void fbp_program_destroy(fbp_program *program)

@@ -255,11 +255,11 @@ cdef class Program:
     """A plan that the C core has checked and can run; see :class:`fastbp.engine.backend.Program`."""
     cdef fbp_program *program
     cdef readonly object plan, parameters, gradients, state, counters
-    cdef Buffer parameter_buffer, gradient_buffer, state_buffer, counter_buffer
+    cdef Buffer parameter_buffer, gradient_buffer, state_buffer, counter_buffer, workspace_buffer
     cdef str code
     cdef bint running
 
-    def __cinit__(self, plan, parameters, gradients, state, counters):
+    def __cinit__(self, plan, parameters, gradients, state, counters, workspace=None):
         cdef const fbp_kernels *kernels = find_kernels(_element(plan.dtype))
         self.plan, self.parameters, self.gradients = plan, parameters, gradients
         self.state, self.counters = state, counters
@@ -273,6 +273,13 @@ cdef class Program:
         size[1] = self.gradient_buffer.size()
         size[2] = self.state_buffer.size()
         size[3] = plan.sizes["workspace"]
+        cdef void *shared = NULL
+        if workspace is not None:
+            self.workspace_buffer = Buffer(workspace, "workspace", self.code, True)
+            shared = self.workspace_buffer.view.buf
+            if self.workspace_buffer.size() != size[3]:
+                got = self.workspace_buffer.size()
+                raise ValueError(f"workspace: expected {size[3]} elements, got {got}")
         cdef fbp_schedule schedule
         schedule.batch, schedule.lanes = plan.batch_size, plan.lanes
         schedule.block = plan.block_rows or plan.batch_size
@@ -296,7 +303,7 @@ cdef class Program:
             _check_widths(plan)
             status = fbp_program_create(
                 kernels, ops, count, schedule, size, self.parameter_buffer.view.buf,
-                self.gradient_buffer.view.buf, self.state_buffer.view.buf,
+                self.gradient_buffer.view.buf, self.state_buffer.view.buf, shared,
                 <int64_t *>self.counter_buffer.view.buf, plan.seed, &self.program, &bad, &why,
             )
         finally:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.engine import segments
 from fastbp.engine.plan import Plan
 from fastbp.engine.sparse import SparseRows
 
@@ -22,7 +23,7 @@ class Program(Protocol):
     """A plan that is ready to run.
 
     The flat arrays belong to the caller and live on when the plan is compiled anew (for a larger
-    batch, say); the program owns its workspace.
+    batch, say); the program owns its workspace, unless it is given one that it shares with others.
     """
 
     plan: Plan
@@ -127,12 +128,15 @@ def compile(  # noqa: A001 - the field's own word
     plan: Plan, parameters: Array, gradients: Array, state: Array, counters: NDArray[np.int64]
 ) -> Program:
     """Make a program of a plan, on the interpreter in use."""
-    if _NATIVE is not None:
-        program: Program = _NATIVE.Program(plan, parameters, gradients, state, counters)
-        return program
-    from fastbp.engine import reference
-
-    return reference.Program(plan, parameters, gradients, state, counters)
+    interpreter: Any = _NATIVE
+    if _NATIVE is None:
+        from fastbp.engine import reference as interpreter
+    program: Program
+    if plan.calls_python:
+        program = segments.Program(interpreter.Program, plan, parameters, gradients, state, counters)
+    else:
+        program = interpreter.Program(plan, parameters, gradients, state, counters)
+    return program
 
 
 def set_num_threads(limit: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastbp.engine.plan import PHASES, Index
+from fastbp.engine.plan import PHASES, Attribute, Index
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +52,7 @@ class Node:
     phase: str
     layer: str
     operands: dict[str, Value | None]
-    attributes: dict[str, float | int | bool | str]
+    attributes: dict[str, Attribute]
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class Graph:
         self.streams += 1
         return self.streams - 1
 
-    def emit(self, kind: str, **arguments: Value | float | int | bool | str | None) -> None:
+    def emit(self, kind: str, **arguments: Value | Attribute | None) -> None:
         """Append an operation; values and None are its operands, the rest are its attributes.
 
         An operation must come after the ones that write what it reads.

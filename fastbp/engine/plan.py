@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 # Flat arrays owned by the model and by the program.
 ARENAS = (
@@ -84,6 +84,12 @@ LOSSES = {
     "binary_cross_entropy": "mean",
     "sigmoid_binary_cross_entropy": "mean",
 }
+
+# What an operation may be told beside its operands; functions only where its kind begins with PYTHON.
+Attribute: TypeAlias = float | int | bool | str | Callable[..., Any]
+
+# Operations that call what users wrote in Python; see :mod:`fastbp.engine.segments`.
+PYTHON = "python_"
 
 
 # Operations that may take the rows of a batch block by block: csrc/ops.def. Rows do not mix in them, but in
@@ -167,7 +173,7 @@ class Op:
     phase : str
         One of :data:`PHASES`.
     operands : dict of str to Tensor or None
-    attributes : dict of str to float, int, bool or str
+    attributes : dict of str to float, int, bool, str or function
     layer : str
         Name of the layer that asked for it, for messages and for printing.
     flops : int
@@ -177,7 +183,7 @@ class Op:
     kind: str
     phase: str
     operands: dict[str, Tensor | None]
-    attributes: dict[str, float | int | bool | str] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     layer: str = ""
     flops: int = 0
 
@@ -272,6 +278,11 @@ class Plan:
     lanes: int = 1
 
     @property
+    def calls_python(self) -> tuple[str, ...]:
+        """Names of the layers of operations that call what users wrote; "" for the loss."""
+        return tuple(op.layer for op in self.ops if op.kind.startswith(PYTHON))
+
+    @property
     def trained_size(self) -> int:
         """Elements of the arena "parameters" in front of the statistics."""
         ends = (p.tensor.offset + p.tensor.rows * p.tensor.stride for p in self.parameters if p.trained)
@@ -315,10 +326,18 @@ def _shape(tensor: Tensor) -> str:
 
 def _function(op: Op) -> str:
     """The activation or loss; beside a matrix product the activation, or derivative, fused into it."""
+    if "function" in op.attributes:
+        return function_name(op.attributes["function"])
     function = str(op.attributes.get("activation") or op.attributes.get("loss") or "linear")
     if function == "linear":
         return ""
     return f"{function}'" if "backward" in op.kind else function
+
+
+def function_name(function: object) -> str:
+    """Return a function's name without what it is defined in; of an object that is called, its class's."""
+    name = str(getattr(function, "__qualname__", type(function).__qualname__))
+    return name.rpartition("<locals>.")[2].removesuffix(".__call__")
 
 
 def _bytes(count: float) -> str:

@@ -204,11 +204,19 @@ class Program:
     """A plan that NumPy can run; see :class:`fastbp.engine.backend.Program`."""
 
     def __init__(
-        self, plan: Plan, parameters: Array, gradients: Array, state: Array, counters: NDArray[np.int64]
+        self,
+        plan: Plan,
+        parameters: Array,
+        gradients: Array,
+        state: Array,
+        counters: NDArray[np.int64],
+        workspace: Array | None = None,
     ) -> None:
         self.plan, self.parameters, self.gradients = plan, parameters, gradients
         self.state, self.counters = state, counters
-        self._workspace = np.zeros(plan.sizes["workspace"], plan.dtype)
+        if workspace is None:
+            workspace = np.zeros(plan.sizes["workspace"], plan.dtype)
+        self._workspace = workspace
         arenas: dict[str, Array | SparseRows | None] = {
             "parameters": parameters,
             "gradients": gradients,

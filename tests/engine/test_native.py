@@ -491,3 +491,34 @@ def test_interpreters_that_there_are_not(tmp_path):
     done = run_python("import fastbp", tmp_path, FASTBP_BACKEND="gpu")
     assert done.returncode == 1
     assert "FASTBP_BACKEND must be 'native' or 'reference', not 'gpu'" in done.stderr
+
+
+# ---- workspaces ----------------------------------------------------------------------------------
+
+
+def test_programs_can_share_a_workspace():
+    """Forward in one program, output from another: the activations lie where both of them look."""
+    plan = make_plan()
+    workspace = np.zeros(plan.sizes["workspace"], plan.dtype)
+    arrays = {
+        name: np.full(plan.sizes[name], 0.1, plan.dtype) for name in ("parameters", "gradients", "state")
+    }
+    first, second = (compiled(plan, **arrays, workspace=workspace) for _ in range(2))
+    alone = compiled(plan, **arrays)
+    inputs = np.ones((ROWS, INPUTS), plan.dtype)
+    outputs, expected = np.zeros((2, ROWS, OUTPUTS), plan.dtype)
+    first.run(("gather", "forward"), 0, ROWS, inputs=inputs)
+    second.run(("output",), 0, ROWS, outputs=outputs)
+    alone.run(("gather", "forward", "output"), 0, ROWS, inputs=inputs, outputs=expected)
+    assert (outputs == expected).all() and expected.any()
+    del first, second  # the workspace is not theirs to free
+    assert workspace.any()
+
+
+def test_a_workspace_that_does_not_fit():
+    plan = make_plan()
+    size = plan.sizes["workspace"]
+    with pytest.raises(ValueError, match=f"workspace: expected {size} elements, got {size - 1}"):
+        compiled(plan, workspace=np.zeros(size - 1, plan.dtype))
+    with pytest.raises(TypeError, match="workspace: expected elements of type 'f', got 'd'"):
+        compiled(plan, workspace=np.zeros(size, np.float64))
