@@ -121,6 +121,12 @@ typedef struct fbp_kernels {
     void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
     void (*rmsprop)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *momentum_buffer,
                     void *gradient_average);
+
+    /* machine.h: so many rounds of x = factor * x + term on that many vectors in registers; returns their sum */
+    int chains;
+    double (*multiply_add_chains)(int64_t rounds, double factor, double term);
+    /* x *= factor, n elements in a row */
+    void (*scale)(int64_t n, double factor, void *x);
 } fbp_kernels;
 
 #endif

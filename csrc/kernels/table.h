@@ -9,6 +9,7 @@
 #include "gemm_tile.h"
 #include "kernels.h"
 #include "loss.h"
+#include "machine.h"
 #include "optimizer.h"
 #include "reduce.h"
 #include "softmax.h"
@@ -39,4 +40,7 @@ const fbp_kernels TABLE_NAME = {
     .sgd = sgd,
     .adam = adam,
     .rmsprop = rmsprop,
+    .chains = CHAINS,
+    .multiply_add_chains = multiply_add_chains,
+    .scale = scale,
 };
