@@ -20,6 +20,7 @@ from bench.about import about
 from bench.peers import PEERS
 from bench.processes import Failure, Worker
 from fastbp.benchmark import Limits
+from fastbp.threads import available_cores
 from fastbp.workloads import NETS
 
 ALSO = ("accuracy", "latency", "footprint")
@@ -47,8 +48,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.cores = [int(text) for text in arguments.cores.split(",")]
     except ValueError:
         parser.error(f"--cores: expected numbers such as 1,2, got {arguments.cores!r}")
-    if min(arguments.cores) < 1 or arguments.rounds < 1:
-        parser.error("--cores and --rounds: expected at least 1")
+    if not 1 <= min(arguments.cores) <= max(arguments.cores) <= available_cores():
+        parser.error(f"--cores: expected numbers from 1 to the {available_cores()} of this machine")
+    if arguments.rounds < 1:
+        parser.error("--rounds: expected at least 1")
     return arguments
 
 
@@ -87,6 +90,7 @@ def measure_training(
         for name in arguments.nets:
             best = best.or_better(machine.ask("measure"))
             rows = training.measure(NETS[name], peers, cores, arguments.rounds, arguments.seconds)
+            best = best.or_better(machine.ask("measure"))
             found += rows
             table = tables.text(report.TRAINING_HEADS, report.training_cells(rows, best))
             print(table if name == arguments.nets[0] else table.partition("\n")[2], flush=True)

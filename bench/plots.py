@@ -40,7 +40,7 @@ def scaling(path: Path, rows: Iterable[Row]) -> None:
     """Draw for each network how many times faster an opponent is with more cores than with the fewest."""
     seconds = {(row.net, row.peer, row.cores): row.least for row in rows if not row.error}
     nets, peers = _names(seconds)
-    figure, all_axes = _figure(1, len(nets), (2.4 * len(nets), 3.2), sharey=True)
+    figure, all_axes = _figure(1, len(nets), (2.4 * len(nets) + 1.6, 3.2), sharey=True)
     for axes, net in zip(all_axes, nets, strict=True):
         for peer in peers:
             cores = sorted(c for n, p, c in seconds if (n, p) == (net, peer))
@@ -53,13 +53,14 @@ def scaling(path: Path, rows: Iterable[Row]) -> None:
         axes.set_xticks(sorted({c for _, _, c in seconds}))
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("times faster")
-    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(peers))
+    all_axes[0].set_ylim(bottom=0)
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside right upper")
     _save(figure, path)
 
 
 def _bars(values: dict[tuple[str, str], float]) -> tuple[Any, Any]:
     nets, peers = _names(values)
-    figure, (axes,) = _figure(1, 1, (1.6 * len(nets) + 2, 4))
+    figure, (axes,) = _figure(1, 1, (1.4 * len(nets) + 2.5, 4))
     width = 0.8 / len(peers)
     for number, peer in enumerate(peers):
         found = [n for n, net in enumerate(nets) if (net, peer) in values]
@@ -69,7 +70,7 @@ def _bars(values: dict[tuple[str, str], float]) -> tuple[Any, Any]:
     axes.set_xticks(range(len(nets)), nets)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=len(peers))
+    figure.legend(loc="outside right upper")
     return figure, axes
 
 

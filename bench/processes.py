@@ -19,6 +19,8 @@ THREAD_VARIABLES = (
 )
 PATIENCE = 900
 """Seconds after which a process counts as hung; compilers take their time."""
+PARTING = 10
+"""Seconds that a process has to end."""
 
 
 class Failure(Exception):
@@ -35,8 +37,6 @@ def environment(cores: int) -> Iterator[None]:
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(cores)))
     affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     if affinity is not None:
-        if cores > len(affinity):
-            raise ValueError(f"{cores} cores were asked for, this process may use {len(affinity)}")
         os.sched_setaffinity(0, sorted(affinity)[:cores])
     try:
         yield
@@ -82,10 +82,11 @@ class Worker:
         return value
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process; one that is still busy after a while is killed."""
+        self._pipe.close()
+        self._process.join(PARTING)
         self._process.kill()
         self._process.join()
-        self._pipe.close()
 
 
 def _serve(pipe: Connection, make: Callable[..., dict[str, Callable[..., Any]]], arguments: Any) -> None:
@@ -93,7 +94,7 @@ def _serve(pipe: Connection, make: Callable[..., dict[str, Callable[..., Any]]],
     while True:
         try:
             name, values = pipe.recv()
-        except EOFError:
+        except EOFError:  # nobody asks any more
             return
         try:
             functions = functions or make(*arguments)

@@ -131,7 +131,8 @@ def differences(rows: Iterable[Row]) -> list[tuple[Row, float]]:
     rows = [row for row in rows if not row.error]
     found = []
     for row in rows:
-        median = statistics.median_low(other.loss for other in rows if other.net == row.net)
+        losses = [other.loss for other in rows if other.net == row.net]
+        median = statistics.median_low(math.inf if math.isnan(loss) else loss for loss in losses)
         found.append((row, abs(row.loss - median) / abs(median)))
     return found
 

@@ -181,7 +181,7 @@ def bench(arguments: argparse.Namespace) -> None:
     for name in arguments.nets:
         if name not in NETS:
             raise ValueError(f"--nets: {name!r} is not one of {', '.join(NETS)}")
-    out = None if arguments.plot is None else _writable(arguments.plot)
+    out = None if arguments.plot is None else _writable(arguments.plot, option="--plot")
     if out:
         benchmark.check_plot(out)
     facts = config()
@@ -325,19 +325,19 @@ def _fill(arguments: argparse.Namespace, defaults: dict[str, Any]) -> None:
             setattr(arguments, name, value)
 
 
-def _writable(path: str, inputs: Sequence[str] = ()) -> Path:
+def _writable(path: str, inputs: Sequence[str] = (), option: str = "--out") -> Path:
     """Make sure, before the work, that a file can be written at its end."""
     out = Path(path)
     if out.exists():
         if not out.is_file():
-            raise ValueError(f"--out {out}: not a regular file")
+            raise ValueError(f"{option} {out}: not a regular file")
         if any(os.path.exists(other) and out.samefile(other) for other in inputs):
-            raise ValueError(f"--out {out}: this is an input, and would be overwritten")
+            raise ValueError(f"{option} {out}: this is an input, and would be overwritten")
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot write in {out.parent} ({error.strerror})") from None
+        raise ValueError(f"{option} {out}: cannot write in {out.parent} ({error.strerror})") from None
     return out
 
 

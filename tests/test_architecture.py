@@ -20,7 +20,7 @@ GROUPS = {
     "planner": ("engine.layout engine.planner", "basics plan descriptions"),
     "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
     "choice": ("engine.backend", "plan interpreters"),
-    "machine": ("threads config", "basics choice"),
+    "machine": ("threads config machine", "basics choice"),
     "data": ("array_like data metrics", "basics"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice"),
@@ -32,7 +32,8 @@ GROUPS = {
         "fastbp",
         "basics descriptions machine data kernels training model tables",
     ),
-    "command line": ("commands cli __main__", "basics machine tables package"),
+    "benchmark": ("workloads benchmark", "machine package"),
+    "command line": ("commands cli __main__", "basics machine tables package benchmark"),
 }
 GROUP_OF = {module: group for group, (modules, _) in GROUPS.items() for module in modules.split(" ")}
 

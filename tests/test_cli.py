@@ -265,6 +265,20 @@ def test_version_and_help(run):
         assert out.startswith("usage: fastbp")
 
 
+# ---- bench ----
+
+
+def test_bench(run):
+    options = ["--nets", "tiny,tabular", "--threads", 2, "--seconds", 0.01, "--plot", "speed.svg"]
+    code, out, err = run("bench", *options)
+    assert (code, err) == (0, "")
+    for name in ("tiny", "tabular"):
+        assert re.search(rf"^{name} .* [0-9.]+x$", out, re.MULTILINE)
+    assert len(re.findall(r"^[12] threads?  ", out, re.MULTILINE)) == 2
+    assert ("GFLOP/s in float32" in out) == (bp.config.config()["backend"] == "native")
+    assert os.path.getsize("speed.svg") > 1000
+
+
 # ---- errors ----
 
 
@@ -301,6 +315,11 @@ def assert_refused(result: tuple[int, str, str], *messages: str) -> None:
         (["train", "--threads", "0"], "argument --threads"),
         (["train", "--unknown"], "--unknown"),
         (["predict", "m.safetensors"], "arguments are required: table"),
+        (["bench", "--nets", "tiny,huge"], "--nets: 'huge' is not one of tiny, tabular"),
+        (["bench", "--threads", "0"], "argument --threads"),
+        (["bench", "--seconds", "0"], "argument --seconds"),
+        (["bench", "--plot", "nowhere/speed.png"], "--plot nowhere/speed.png: cannot write"),
+        (["bench", "--plot", "speed.xyz"], "--plot speed.xyz: the name must end in one of"),
     ],
 )
 def test_bad_arguments(run, arguments, message):

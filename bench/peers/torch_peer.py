@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from bench.peers import Train
@@ -32,6 +33,7 @@ def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, compiled: bool) ->
         return criterion(model(X.index_select(0, batch)), y.index_select(0, batch))
 
     if compiled:
+        warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
         torch._inductor.config.force_disable_caches = True  # the time to compile, not to find it on the disk
         mean_loss = torch.compile(mean_loss, fullgraph=True)
 
