@@ -85,6 +85,7 @@ def measure_training(
     print(f"\n{report.cores_title(cores)}\n")
     machine = Worker(cores, training.limits, cores)
     found: list[training.Row] = []
+    least = max(map(len, arguments.nets)), max(map(len, peers), default=0)
     best = Limits(None, None, None)
     try:
         for name in arguments.nets:
@@ -92,7 +93,7 @@ def measure_training(
             rows = training.measure(NETS[name], peers, cores, arguments.rounds, arguments.seconds)
             best = best.or_better(machine.ask("measure"))
             found += rows
-            table = tables.text(report.TRAINING_HEADS, report.training_cells(rows, best))
+            table = tables.text(report.TRAINING_HEADS, report.training_cells(rows, best), least)
             print(table if name == arguments.nets[0] else table.partition("\n")[2], flush=True)
             for row in rows:
                 if row.error:

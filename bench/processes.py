@@ -91,17 +91,15 @@ class Worker:
 
 def _serve(pipe: Connection, make: Callable[..., dict[str, Callable[..., Any]]], arguments: Any) -> None:
     functions: dict[str, Callable[..., Any]] = {}
-    while True:
-        try:
+    with contextlib.suppress(EOFError, BrokenPipeError):  # nobody asks any more
+        while True:
             name, values = pipe.recv()
-        except EOFError:  # nobody asks any more
-            return
-        try:
-            functions = functions or make(*arguments)
-            answer = "", functions[name](*values)
-        except Exception as error:
-            answer = " ".join(f"{type(error).__name__}: {error}".split()), None
-        pipe.send(answer)
+            try:
+                functions = functions or make(*arguments)
+                answer = "", functions[name](*values)
+            except Exception as error:
+                answer = " ".join(f"{type(error).__name__}: {error}".split()), None
+            pipe.send(answer)
 
 
 def settle() -> None:

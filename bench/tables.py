@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 
-def text(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table for a terminal."""
+def text(heads: Sequence[str], rows: Iterable[Sequence[str]], least: Sequence[int] = ()) -> str:
+    """Return a table for a terminal, its first columns of `least` characters at least."""
     lines = [list(heads), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(pair) for pair in zip_longest(widths, least, fillvalue=0)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if not number else cell.rjust(width)

@@ -165,10 +165,12 @@ def plot(path: str | os.PathLike[str], steps: Sequence[Step], limits: Mapping[in
     shares.legend()
     for name in nets:
         seconds = {step.threads: step.seconds for step in steps if step.net.name == name}
-        scaling.plot(list(seconds), [seconds[1] / s for s in seconds.values()], "o-", label=name)
+        speed_up = [seconds[min(seconds)] / s for s in seconds.values()]
+        scaling.plot(list(seconds), speed_up, "o-", label=name)
     scaling.set_xticks(list(limits))
     scaling.set_xlabel("threads")
-    scaling.set_ylabel("times faster than one thread")
+    scaling.set_ylabel(f"times faster than {_threads(min(limits))}")
+    scaling.set_ylim(bottom=0)
     scaling.legend()
     figure.savefig(path, dpi=120)
 

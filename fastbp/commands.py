@@ -187,7 +187,9 @@ def bench(arguments: argparse.Namespace) -> None:
     facts = config()
     say(f"machine    {machine.processor()}")
     say(f"fastbp     {bp.__version__}, {facts['backend']}, {facts['isa'] or 'NumPy'}")
-    counts = benchmark.thread_counts(arguments.threads or bp.get_num_threads())
+    most = arguments.threads or bp.get_num_threads()
+    # the reference has the threads of NumPy, whatever it is told
+    counts = benchmark.thread_counts(most) if facts["backend"] == "native" else [most]
     say("\nOne training step (forward, loss, backward, Adam; float32): microseconds, share of the FMA peak\n")
     times = "".join(f"{_count(count, 'thread'):>19}" for count in counts)
     say(f"{'net':9}{'batch':>6}  {'layers':29}{times}{'speed-up':>10}")
@@ -198,10 +200,10 @@ def bench(arguments: argparse.Namespace) -> None:
         for count in counts:  # anew beside each network: what else runs here slows a measurement down
             with bp.threads(count):
                 limits[count] = limits[count].or_better(benchmark.Limits.measure())
-        net, slowest, fastest = of_net[0].net, of_net[0].seconds, min(step.seconds for step in of_net)
+        net, speed_up = of_net[0].net, of_net[0].seconds / min(step.seconds for step in of_net)
         times = "".join(_step(step, limits[step.threads]) for step in of_net)
         layers = "-".join(map(str, net.sizes))
-        say(f"{net.name:9}{net.batch:6}  {layers:29}{times}{slowest / fastest:9.2f}x")
+        say(f"{net.name:9}{net.batch:6}  {layers:29}{times}{speed_up:9.2f}x")
     say("\nAt most, measured in the same run\n")
     for count in counts:
         say(f"{_count(count, 'thread'):12}{_limits(limits[count])}")

@@ -204,6 +204,7 @@ def test_footprint(monkeypatch):
 
 def test_tables():
     assert tables.text(("net", "µs"), [("a", "1.5"), ("long", "20")]) == "net    µs\na     1.5\nlong   20"
+    assert tables.text(("a", "b"), [("1", "2")], least=(3,)) == "a    b\n1    2"
     assert tables.markdown(("net", "µs"), [("a", "1")]) == "| net | µs |\n| --- | ---: |\n| a | 1 |"
     numbers = [tables.number(value) for value in (None, math.nan, 0.12345, 12.345, 12345.6)]
     assert numbers == ["-", "-", "0.123", "12.3", "12346"]
