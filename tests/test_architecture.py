@@ -25,8 +25,9 @@ GROUPS = {
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
+    "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),
-    "model": ("saving stack model", "basics plan descriptions data network files training"),
+    "model": ("saving stack model", "basics plan descriptions data network files training inference"),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",
