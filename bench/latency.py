@@ -28,8 +28,7 @@ ROUNDS, SECONDS = 9, 0.05
 def fastbp_call(net: Net) -> Call:
     from fastbp.benchmark import build
 
-    model = build(net)
-    return model.freeze() if hasattr(model, "freeze") else model.predict
+    return build(net).freeze()
 
 
 def fastbp_out_call(net: Net) -> Call:
