@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +114,7 @@ def measure_others(arguments: argparse.Namespace, result: dict[str, Any]) -> Non
                 rows = [r for c in arguments.cores for r in accuracy.measure(accuracy.FOLDER, c, seeds=3)]
             else:
                 rows = module.measure()
-        except (Failure, OSError) as error:
+        except (Failure, OSError, subprocess.SubprocessError) as error:
             print(f"\n{name} is left out: {error}")
             continue
         result[name] = rows

@@ -28,10 +28,12 @@ def peak():
     try:
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    except OSError:
-        import resource, sys
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+    except OSError:  # macOS counts in bytes; Windows does not tell
+        import importlib.util
+        if importlib.util.find_spec("resource") is None:
+            return float("nan")
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 """
 TRAIN = """
 from bench.peers import PEERS
@@ -52,9 +54,9 @@ def run(program: str) -> tuple[str, float]:
     return result.stdout, time.perf_counter() - begin
 
 
-def peak_memory(program: str = "") -> int:
-    """Bytes of a process with NumPy that runs a program."""
-    return int(run(f"import numpy\n{program}\n{PEAK}\nprint(peak())")[0].splitlines()[-1])
+def peak_memory(program: str = "") -> float:
+    """Bytes of a process with NumPy that runs a program; NaN where the system does not tell."""
+    return float(run(f"import numpy\n{program}\n{PEAK}\nprint(peak())")[0].splitlines()[-1])
 
 
 def measure(repeats: int = REPEATS) -> list[dict[str, Any]]:
@@ -92,8 +94,8 @@ def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
             row["peer"],
             f"{1e3 * row['import_seconds']:.0f}",
             f"{1e3 * row['process_seconds']:.0f}",
-            f"{row['peak_bytes'] / 1e6:.0f}",
-            f"{row['over_numpy_bytes'] / 1e6:.0f}",
+            tables.number(row["peak_bytes"] / 1e6),
+            tables.number(row["over_numpy_bytes"] / 1e6),
         ]
         for row in rows
     ]
