@@ -200,7 +200,7 @@ def bench(arguments: argparse.Namespace) -> None:
         for count in counts:  # anew beside each network: what else runs here slows a measurement down
             with bp.threads(count):
                 limits[count] = limits[count].or_better(benchmark.Limits.measure())
-        net, speed_up = of_net[0].net, of_net[0].seconds / min(step.seconds for step in of_net)
+        net, speed_up = of_net[0].net, of_net[0].seconds / of_net[-1].seconds
         times = "".join(_step(step, limits[step.threads]) for step in of_net)
         layers = "-".join(map(str, net.sizes))
         say(f"{net.name:9}{net.batch:6}  {layers:29}{times}{speed_up:9.2f}x")
