@@ -45,11 +45,11 @@ def training_cells(rows: Iterable[Row], limits: Limits) -> list[list[str]]:
 
 def verdict(rows: Iterable[Row]) -> str:
     """Say whether the opponents did the same work."""
-    same, apart = "after the same 20 steps from the same weights", differences(rows)
+    same, apart = "over the last 10 of the same 20 steps from the same weights", differences(rows)
     wrong = [(row, difference) for row, difference in apart if not difference <= TOLERANCE]
     if not wrong:
         largest = max((difference for _, difference in apart), default=0.0)
-        return f"The same work: {same} no loss is further than {largest:.1e} of it from the others' median."
+        return f"The same work: {same} no loss is further than {largest:.1e} from the others' median."
     lines = [f"{r.net} on {cores_title(r.cores)}: {r.peer} {r.loss:.6f}, off by {d:.1e}" for r, d in wrong]
     return "\n".join([f"NOT THE SAME WORK: {same} losses differ from the others' median.", *lines])
 

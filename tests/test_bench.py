@@ -43,11 +43,11 @@ def test_opponents_do_the_same_work(net):
 
 
 def test_losses_are_of_the_steps_that_were_done():
-    """Twenty steps change the loss; opponents that did none would not be told apart otherwise."""
+    """The steps change the loss by more than is tolerated: who did not do them would be found."""
     net = Net("n", 8, (3, 5, 2), "relu", True, 2)
     (row,) = training.measure(net, ["numpy"], cores=1, rounds=1, seconds=0.0)
     untrained = PEERS["numpy"].make(net, *net.samples(training.CHECK_BATCHES), 1, shuffle=False)(1)
-    assert abs(row.loss - untrained) > 10 * training.TOLERANCE * untrained
+    assert untrained - row.loss > 5 * training.TOLERANCE
 
 
 def test_an_opponent_that_fails_is_named_and_left_out():
