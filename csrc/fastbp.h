@@ -26,7 +26,7 @@ double fbp_get_grain(void);
  * floating-point operations of all. */
 double fbp_multiply_adds(const fbp_kernels *kernels, int64_t rounds);
 /* The largest team reads and writes each of n elements once. */
-void fbp_sweep(const fbp_kernels *kernels, int64_t n, void *x);
+void fbp_sweep_memory(const fbp_kernels *kernels, int64_t n, void *x);
 
 /* ---- plans ---- */
 enum fbp_arena {
@@ -63,7 +63,7 @@ typedef struct {
     int64_t offset, rows, columns, stride;
 } fbp_tensor;
 
-enum { FBP_OPERANDS = 5, FBP_ATTRIBUTES = 5 };
+enum { FBP_OPERANDS = 7, FBP_ATTRIBUTES = 6 };
 
 typedef struct {
     int kind, phase;

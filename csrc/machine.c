@@ -26,10 +26,10 @@ double fbp_multiply_adds(const fbp_kernels *kernels, int64_t rounds) {
 static void sweep_member(void *context, const fbp_member *member) {
     const measurement *m = context;
     fbp_range part = fbp_share(m->n, 4096, member->size, member->index); /* at least a page */
-    m->kernels->scale(part.end - part.begin, 0.5, m->x + (size_t)part.begin * m->kernels->element);
+    m->kernels->scale(0.5, part.end - part.begin, m->x + (size_t)part.begin * m->kernels->element);
 }
 
-void fbp_sweep(const fbp_kernels *kernels, int64_t n, void *x) {
+void fbp_sweep_memory(const fbp_kernels *kernels, int64_t n, void *x) {
     measurement m = {kernels, n, x};
     fbp_team_run(fbp_team_size(HUGE_VAL), NULL, 0, sweep_member, &m);
 }

@@ -1,8 +1,8 @@
-/* What the machine can do, for benchmarks: arithmetic without memory, and memory almost without arithmetic. */
+/* What the machine can do at most, for benchmarks: arithmetic without memory. */
 #ifndef FBP_MACHINE_H
 #define FBP_MACHINE_H
 
-#include "spans.h"
+#include "../isa/vec.h"
 
 /* Chains that do not wait for each other. Two units of four cycles want 8, four of four 16; this many leave room
  * in the registers for the two constants. Without a fused instruction a link takes twice the time in twice the
@@ -21,11 +21,6 @@ static double multiply_add_chains(int64_t rounds, double factor, double term) {
     UNROLL
     for (int c = 1; c < CHAINS; c++) x[0] += x[c];
     return (double)vec_sum(x[0]);
-}
-
-static void scale(int64_t n, double factor, void *x) {
-    const vec a = vec_set((real)factor);
-    FOR_EACH_SPAN(n) store_span(x, span, load_span(x, span) * a);
 }
 
 #endif

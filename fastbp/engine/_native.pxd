@@ -59,7 +59,7 @@ cdef extern from "fastbp.h":
     double fbp_get_grain()
 
     double fbp_multiply_adds(const fbp_kernels *kernels, int64_t rounds) nogil
-    void fbp_sweep(const fbp_kernels *kernels, int64_t n, void *x) nogil
+    void fbp_sweep_memory(const fbp_kernels *kernels, int64_t n, void *x) nogil
 
     ctypedef struct fbp_tensor:
         int arena
@@ -72,8 +72,8 @@ cdef extern from "fastbp.h":
     ctypedef struct fbp_op:
         int kind
         int phase
-        fbp_tensor operand[5]
-        double attribute[5]
+        fbp_tensor operand[7]
+        double attribute[6]
         double flops
 
     ctypedef struct fbp_op_schema:

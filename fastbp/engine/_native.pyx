@@ -124,7 +124,7 @@ def sweep(x):
     cdef Buffer xb = Buffer(x, "x", CODES[x.dtype.name], True)
     cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
     with nogil:
-        fbp_sweep(kernels, xb.size(), xb.view.buf)
+        fbp_sweep_memory(kernels, xb.size(), xb.view.buf)
 
 
 # ---- plans ---------------------------------------------------------------------------------------
