@@ -81,6 +81,8 @@ const fbp_op_schema *fbp_schema(int kind);
 /* Names of the kinds that attributes `activation` and `loss` take; NULL past the last one. */
 const char *fbp_activation_name(int kind);
 const char *fbp_loss_name(int kind);
+/* Name and bytes of element type number `element`; NULL past the last one. */
+const char *fbp_element_name(int element, size_t *bytes);
 
 /* ---- programs (program.c) ---- */
 typedef struct fbp_program fbp_program;
@@ -100,11 +102,21 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
                        uint64_t seed, fbp_program **program, int *bad, const char **why);
 void fbp_program_destroy(fbp_program *program);
 
+/* How the caller's inputs lie in memory: rows one after another, or compressed sparse rows. */
+typedef struct {
+    int element;            /* enum fbp_element */
+    int converts;           /* the element is not the model's own */
+    const int64_t *starts;  /* sparse: entries starts[i] .. starts[i + 1] belong to row i; else NULL */
+    const int32_t *columns; /* sparse: of each entry; one that occurs twice adds up */
+    int64_t entries;        /* sparse: how many there are */
+} fbp_source;
+
 typedef struct {
     unsigned phases;              /* bit mask of enum fbp_phase */
     int training;                 /* dropout drops */
     int64_t first, count;         /* positions */
     void *data[FBP_ARENAS];       /* the caller's matrices from FBP_INPUTS on; NULL where not given */
+    fbp_source source;            /* what data[FBP_INPUTS] is */
     const int64_t *order;         /* sample of each position; NULL: the position itself */
     const double *learning_rates; /* one per batch */
 } fbp_request;

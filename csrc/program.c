@@ -25,11 +25,24 @@ static const char *const losses[] = {
 #define LOSS(name, reduction) #name,
 #include "kinds.def"
 };
+static const char *const elements[] = {
+#define ELEMENT(name, type, number) #name,
+#include "kinds.def"
+};
+static const size_t element_bytes[] = {
+#define ELEMENT(name, type, number) sizeof(type),
+#include "kinds.def"
+};
 enum { OPS = sizeof schemas / sizeof *schemas, LONGEST_VECTOR = 16 };
 
 const fbp_op_schema *fbp_schema(int kind) { return kind >= 0 && kind < OPS ? &schemas[kind] : NULL; }
 const char *fbp_activation_name(int kind) { return kind >= 0 && kind < FBP_ACTIVATIONS ? activations[kind] : NULL; }
 const char *fbp_loss_name(int kind) { return kind >= 0 && kind < FBP_LOSSES ? losses[kind] : NULL; }
+const char *fbp_element_name(int element, size_t *bytes) {
+    if (element < 0 || element >= FBP_ELEMENTS) return NULL;
+    *bytes = element_bytes[element];
+    return elements[element];
+}
 
 struct fbp_program {
     const fbp_kernels *kernels;
@@ -313,6 +326,7 @@ static void run_batches(void *context, const fbp_member *member) {
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
     fbp_batch batch = {.kernels = p->kernels,
+                       .source = request->source,
                        .order = request->order,
                        .training = request->training,
                        .seed = p->seed,

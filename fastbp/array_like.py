@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.frames import as_frame, frame_library
+
 Array = NDArray[np.floating]
 
 _EXPECTED = "expected numbers: a NumPy array, a nested list, a pandas or polars frame, or the like"
@@ -45,15 +47,20 @@ class Table(NamedTuple):
         Takes a place in `values` and returns the value that came.
     argument : str
         What the user calls it.
+    where : callable, optional
+        Says where a place in `values` is in the source, if it is another one there.
     """
 
-    values: Array
+    values: NDArray[Any]
     names: tuple[str, ...] | None
     original: Callable[[tuple[int, ...]], object]
     argument: str
+    where: Callable[[tuple[int, ...]], str] | None = None
 
     def place(self, index: tuple[int, ...]) -> str:
         """Say where `index` is, in words."""
+        if self.where is not None:
+            return self.where(index)
         if len(index) > 2:
             return f"index {index}"
         column = (
@@ -62,8 +69,17 @@ class Table(NamedTuple):
         return f"row {index[0]}{column}"
 
 
-def read(value: object, dtype: str, argument: str) -> Table:
+def read(value: object, dtype: str, argument: str, *, keep: bool = False) -> Table:
     """Read an array, nested list, frame, series, or anything with ``__array__`` or ``__dlpack__``.
+
+    Parameters
+    ----------
+    value : array-like
+    dtype : {"float32", "float64"}
+    argument : str
+        What the user calls it.
+    keep : bool
+        Leave arrays of integers, booleans and float16 as they are: the engine converts them row by row.
 
     Raises
     ------
@@ -72,6 +88,7 @@ def read(value: object, dtype: str, argument: str) -> Table:
     ValueError
         If it is a ragged list or a masked array with masked values.
     """
+    value = as_frame(value, argument)
     library = frame_library(value)
     if library == "pandas":
         return _read_pandas(value, dtype, argument)
@@ -82,17 +99,8 @@ def read(value: object, dtype: str, argument: str) -> Table:
             f"{argument} is sparse ({type(value).__name__}), expected a dense array: use {argument}.toarray()"
         )
     array = _as_numpy(value, argument)
-    return Table(_convert(array, dtype, argument), None, array.__getitem__, argument)
-
-
-def frame_library(value: object) -> str | None:
-    """Name of the library that `value` is a frame or series of, without importing either."""
-    for name in ("pandas", "polars"):
-        library = sys.modules.get(name)  # whoever holds a frame has imported its library
-        kinds = tuple(getattr(library, kind) for kind in ("DataFrame", "Series") if hasattr(library, kind))
-        if isinstance(value, kinds):
-            return name
-    return None
+    keep = keep and not isinstance(value, list | tuple)  # a list is copied anyhow
+    return Table(as_numbers(array, dtype, argument, keep=keep), None, array.__getitem__, argument)
 
 
 def describe(value: object) -> str:
@@ -123,12 +131,13 @@ def require(allowed: NDArray[np.bool_], table: Table, rule: str) -> None:
 def require_finite(table: Table) -> None:
     """Raise ValueError if any value is NaN or infinite, or became so in the conversion."""
     flat = table.values.reshape(-1)
+    wide = np.float32 if flat.dtype == np.float16 else None  # the sum of a chunk must not overflow
     count, first = 0, 0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, flat.size, _CHUNK):
             chunk = flat[start : start + _CHUNK]
             # One pass in cache and no temporary array: a sum is finite only if all its terms are.
-            if math.isfinite(np.add.reduce(chunk)):
+            if math.isfinite(np.add.reduce(chunk, dtype=wide)):
                 continue
             bad = np.flatnonzero(~np.isfinite(chunk))
             if bad.size and not count:
@@ -191,10 +200,25 @@ def _ragged(rows: Sequence[object]) -> str:
     return "its rows differ in shape"
 
 
-def _convert(array: NDArray[Any], dtype: str, argument: str, column: str = "") -> Array:
+def element_type(given: np.dtype, dtype: str) -> np.dtype:
+    """The type, of those that the engine takes for inputs, that holds elements of a given type best.
+
+    Examples
+    --------
+    >>> [element_type(np.dtype(given), "float32").name for given in (">i2", "float16", "float64")]
+    ['int16', 'float16', 'float32']
+    """
+    keeps = given.kind in "biu" or given == np.float16
+    return np.dtype(given.str[1:] if keeps else dtype)  # without the byte order
+
+
+def as_numbers(
+    array: NDArray[Any], dtype: str, argument: str, column: str = "", *, keep: bool = False
+) -> NDArray[Any]:
     """Convert to the engine's dtype and layout; no copy if it has both.
 
-    `column` completes the name of the argument for one column of a frame.
+    `column` completes the name of the argument for one column of a frame. With `keep` the dtype is the one
+    that :func:`element_type` tells.
     """
     if array.dtype == object:
         array = _from_objects(array, argument, column)
@@ -202,7 +226,8 @@ def _convert(array: NDArray[Any], dtype: str, argument: str, column: str = "") -
         found = _KINDS.get(array.dtype.kind, "values")
         raise TypeError(f"{argument}{column} holds {found} (dtype {array.dtype}), {_EXPECTED}")
     with np.errstate(all="ignore"):  # what overflows is infinite now, and found as such
-        return np.require(array, np.dtype(dtype), ["C_CONTIGUOUS", "ALIGNED"])
+        element = element_type(array.dtype, dtype) if keep else np.dtype(dtype)
+        return np.require(array, element, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _from_objects(array: NDArray[Any], argument: str, column: str) -> NDArray[np.float64]:
@@ -237,7 +262,7 @@ def _read_pandas(value: Any, dtype: str, argument: str) -> Table:
                 values[:, j] = (
                     column.to_numpy(dtype=dtype, na_value=np.nan)
                     if plain[j]
-                    else _convert(column.to_numpy(), dtype, argument, f" column {name!r}")
+                    else as_numbers(column.to_numpy(), dtype, argument, f" column {name!r}")
                 )
     return _frame_table(values, dtype, names, lambda index: frame.iat[index], series, argument)
 
@@ -259,7 +284,7 @@ def _read_polars(value: Any, dtype: str, argument: str) -> Table:
             values[:, j] = (
                 column.cast(real).to_numpy()
                 if plain[j]
-                else _convert(column.to_numpy(), dtype, argument, f" column {name!r}")
+                else as_numbers(column.to_numpy(), dtype, argument, f" column {name!r}")
             )
     return _frame_table(
         values, dtype, tuple(frame.columns), lambda index: frame.item(*index), series, argument
@@ -275,7 +300,7 @@ def _frame_table(
     argument: str,
 ) -> Table:
     """Make a table of a frame, with one dimension less for a series."""
-    values = _convert(values, dtype, argument)
+    values = as_numbers(values, dtype, argument)
     if series:
         return Table(values.reshape(-1), None, lambda index: item((index[0], 0)), argument)
     return Table(values, names, item, argument)

@@ -1,57 +1,70 @@
 """What X and y may be: everything a user may pass, checked once and converted to what the engine reads.
 
-The engine reads C-contiguous matrices in the dtype of the model. An array that is one already passes
-through without a copy; all else (lists, frames, other dtypes and memory layouts) is copied once. What
-cannot be right stops here, with a message that names the argument, the place, what was expected and what
-came.
+The engine reads C-contiguous matrices in the dtype of the model, and for inputs also integers, booleans,
+float16 and sparse rows, which it converts batch by batch. What is in such a form passes through without a
+copy; inputs in a memory-mapped file stay there and are read as training goes on; all else (lists, frames,
+other memory layouts) is copied once. What cannot be right stops here, with a message that names the
+argument, the place, what was expected and what came.
 """
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.array_like import Array, Table, describe, frame_library, read, require, require_finite
+from fastbp.array_like import Array, Table, describe, read, require, require_finite
 from fastbp.checks import check_number
 from fastbp.engine.plan import Index
+from fastbp.frames import Categories, as_frame, encode
+from fastbp.samples import Inputs
+from fastbp.sources import MappedRows, is_mapped, is_sparse, sparse_rows
 
 TargetKind = Literal["values", "probabilities", "classes"]
 
 _SUM_TOLERANCE = 1e-2  # of the probabilities of one sample: they may have been float16
 
 
-def features(X: object, *, dtype: str, columns: int | None = None, argument: str = "X") -> Array:
+def features(
+    X: object,
+    *,
+    dtype: str,
+    columns: int | None = None,
+    argument: str = "X",
+    categories: Categories | None = None,
+) -> Inputs:
     """Convert the inputs of a model.
 
     Parameters
     ----------
     X : array-like, shape (n, k)
-        NumPy array, nested list, pandas or polars frame, or anything with ``__array__`` or
-        ``__dlpack__``; floating-point numbers, integers or booleans, in any memory layout.
+        NumPy array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars frame, Arrow
+        table, or anything with ``__array__`` or ``__dlpack__``; floating-point numbers, integers or booleans,
+        in any memory layout. Categories of a frame are read as their codes.
     dtype : str
         "float32" or "float64".
     columns : int, optional
         How many columns the model takes, if that is known already.
     argument : str
         What to call it in messages.
+    categories : mapping of str to tuple of str, optional
+        Categories of the columns of a frame, where they are known already.
 
     Returns
     -------
-    ndarray, shape (n, k)
-        C-contiguous; `X` itself, if it is that already. It may be read-only.
+    ndarray, SparseRows or MappedRows, shape (n, k)
+        An array is C-contiguous, holds integers, booleans or float16 as they came and all else in `dtype`;
+        it is `X` itself, if that is so already. It may be read-only.
 
     Raises
     ------
     TypeError
-        If `X` holds text, dates, complex numbers, None or other objects, or is sparse.
+        If `X` holds text, dates, complex numbers, None or other objects.
     ValueError
         If `X` has the wrong shape, is empty, or holds NaN, infinities or values out of the range of
-        `dtype`.
+        `dtype`. Those in a memory-mapped file are noticed when their rows are read.
 
     Examples
     --------
@@ -64,27 +77,25 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
     ValueError: X must have 2 dimensions (samples, features), not shape (2,): use X.reshape(-1, 1) for one
     feature or X.reshape(1, -1) for one sample
     """
-    table = read(X, dtype, argument)
-    shape = table.values.shape
-    if len(shape) != 2:
-        hint = ""
-        if len(shape) == 1:
-            hint = (
-                f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
-            )
-        elif len(shape) > 2:
-            hint = f": use {argument}.reshape(len({argument}), -1), or begin the model with Flatten()"
-        raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
-    _require_some(table)
-    if columns is not None and shape[1] != columns:
+    found: Inputs
+    if is_sparse(X):
+        found = sparse_rows(X, dtype, argument)
+    elif is_mapped(X):
+        found = MappedRows(_matrix(np.asarray(X), argument), dtype, argument)
+    else:
+        frame = encode(as_frame(X, argument), categories or {}, argument)
+        table = read(frame, dtype, argument, keep=True)
+        found = _matrix(table.values, argument)
+    if columns is not None and found.shape[1] != columns:
         raise ValueError(
-            f"{argument} has {shape[1]} columns, expected {columns}, the input size of the model"
+            f"{argument} has {found.shape[1]} columns, expected {columns}, the input size of the model"
         )
-    require_finite(table)
-    return table.values
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f":
+        require_finite(table)
+    return found
 
 
-def require_indices(X: Array, indices: Sequence[Index], argument: str = "X") -> None:
+def require_indices(X: Inputs, indices: Sequence[Index], argument: str = "X") -> None:
     """Require whole numbers in range where a layer looks up the rows of a table.
 
     Parameters
@@ -102,6 +113,11 @@ def require_indices(X: Array, indices: Sequence[Index], argument: str = "X") -> 
         Naming column, layer and row.
     """
     for index in indices:
+        if not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"{argument} must be an array in memory, as layer {index.layer!r} looks up its column "
+                f"{index.column}, not {describe(X)}"
+            )
         column = X[:, index.column]
         wrong = np.flatnonzero((column < 0) | (column > index.count - 1) | (column != np.rint(column)))
         if wrong.size:
@@ -109,30 +125,6 @@ def require_indices(X: Array, indices: Sequence[Index], argument: str = "X") -> 
                 f"{argument} must hold whole numbers from 0 to {index.count - 1} in column {index.column}, "
                 f"which layer {index.layer!r} looks up, but is {column[wrong[0]]:.9g} at row {wrong[0]}"
             )
-
-
-def feature_names(X: object) -> tuple[str, ...] | None:
-    """Names of the columns of a pandas or polars frame or series.
-
-    Returns
-    -------
-    tuple of str or None
-        None for all else, and for frames whose columns are merely numbered.
-
-    Examples
-    --------
-    >>> import pandas
-    >>> feature_names(pandas.DataFrame({"age": [31], "height": [1.8]}))
-    ('age', 'height')
-    """
-    library = frame_library(X)
-    if library is None:
-        return None
-    frame: Any = X
-    labels = list(frame.columns) if hasattr(type(X), "columns") else [frame.name]
-    if all(label is None or isinstance(label, numbers.Integral) for label in labels):
-        return None
-    return tuple(str(label) for label in labels)
 
 
 def targets(
@@ -205,6 +197,20 @@ def targets(
         _require_probabilities(table)
         if kind == "classes":
             _require_distributions(table)
+    return matrix
+
+
+def output_gradients(dY: object, *, dtype: str, argument: str = "dY") -> Array:
+    """Convert the gradient of a loss with respect to the outputs: a finite matrix.
+
+    Examples
+    --------
+    >>> output_gradients([[1, 2]], dtype="float64")
+    array([[1., 2.]])
+    """
+    table = read(dY, dtype, argument)
+    matrix = _matrix(table.values, argument)
+    require_finite(table)
     return matrix
 
 
@@ -309,55 +315,21 @@ def class_weights(class_weight: object, labels: Array, classes: int, argument: s
     return result
 
 
-def split(n: int, validation_split: float, argument: str = "validation_split") -> int:
-    """How many samples to train on; the rest, the last ones as they came, are held out as in Keras.
-
-    Parameters
-    ----------
-    n : int
-        How many samples there are.
-    validation_split : float
-        Fraction to hold out, 0 <= validation_split < 1.
-    argument : str
-        What to call it in messages.
-
-    Returns
-    -------
-    int
-        floor(n × (1 − validation_split)).
-
-    Raises
-    ------
-    TypeError
-        If `validation_split` is no number.
-    ValueError
-        If it is out of range, or leaves no sample on one of the two sides.
-
-    Examples
-    --------
-    >>> split(10, 0.25)
-    7
-    """
-    fraction = check_number(argument, validation_split, "[0, 1)")
-    # 100 * (1 - 0.9) is 9.999999999999998: round before the floor
-    training = math.floor(round(n * (1 - fraction), 6))
-    if training < 1 or (fraction > 0 and training == n):
-        raise ValueError(
-            f"{argument}={fraction:g} of {n} samples leaves {training} to train on "
-            f"and {n - training} to validate on, expected at least 1 each"
-        )
-    return training
-
-
-def batch_order(n: int, shuffle: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Order in which an epoch visits the samples.
-
-    Examples
-    --------
-    >>> batch_order(4, False, np.random.default_rng(0))
-    array([0, 1, 2, 3])
-    """
-    return rng.permutation(n).astype(np.int64, copy=False) if shuffle else np.arange(n, dtype=np.int64)
+def _matrix(array: NDArray[Any], argument: str) -> NDArray[Any]:
+    """Return an array that is a matrix and not empty."""
+    shape = array.shape
+    if len(shape) != 2:
+        hint = ""
+        if len(shape) == 1:
+            hint = (
+                f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
+            )
+        elif len(shape) > 2:
+            hint = f": use {argument}.reshape(len({argument}), -1)"
+        raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
+    if not array.size:
+        raise ValueError(f"{argument} is empty: shape {shape}")
+    return array
 
 
 def _require_rows(table: Table, rows: int) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from fastbp import data
 from fastbp.engine import backend
 from fastbp.network import Array, Network, aligned_copy
+from fastbp.samples import dense
+from fastbp.sources import is_sparse
 
 
 class Frozen(Protocol):
@@ -47,11 +49,10 @@ def freeze(network: Network) -> Frozen:
     columns, dtype = network.input_size, network.dtype
 
     def convert(x: ArrayLike) -> Array:
-        values = np.asarray(x)
-        if values.ndim == 1:
-            row = values.reshape(1, -1)
-            return data.features(row, dtype=dtype, columns=columns, argument="x").reshape(-1)
-        return data.features(x, dtype=dtype, columns=columns, argument="x")
+        vector = not is_sparse(x) and np.ndim(x) == 1
+        rows = np.reshape(x, (1, -1)) if vector else x
+        values = dense(data.features(rows, dtype=dtype, columns=columns, argument="x"), dtype)
+        return values.reshape(-1) if vector else values
 
     native = backend.native()
     if native is not None:

@@ -16,10 +16,11 @@ from fastbp.engine import backend, planner
 from fastbp.engine.layout import SLACK
 from fastbp.engine.plan import Op, Plan, Tensor
 from fastbp.losses import HalfSquaredError, MeanSquaredError
+from fastbp.samples import Samples, dense, in_memory
 from fastbp.second_order import LBFGS, LevenbergMarquardt
 
 if TYPE_CHECKING:
-    from fastbp.network import Network, Samples
+    from fastbp.network import Network
 
 Vector = NDArray[np.float64]
 
@@ -46,7 +47,9 @@ def minimize(network: Network, samples: Samples) -> float:
     if any("stream" in op.attributes for op in network.plan.ops):
         raise ValueError(f"{optimizer!r} needs the same loss each time: dropout and noise make it random")
     if not network.plan.trained_size:
-        return network.evaluate(samples)[0]
+        loss_sum, weight_sum, _ = network.evaluate(samples)
+        return loss_sum / weight_sum if weight_sum else 0.0
+    samples = Samples(in_memory(samples.inputs), samples.targets, samples.weights)
     if isinstance(optimizer, LBFGS):
         return _lbfgs(network, samples, optimizer)
     assert isinstance(optimizer, LevenbergMarquardt)
@@ -172,6 +175,7 @@ class _Squares:
                 "use LBFGS"
             )
         self.network, self.samples = network, samples
+        self.inputs = dense(samples.inputs, network.dtype)
         self.place = np.concatenate([t.matrix(np.arange(network.parameters.size)).ravel() for t in tensors])
         weights = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         factor = 2 / network.output_size if isinstance(loss, MeanSquaredError) else 1.0
@@ -200,7 +204,7 @@ class _Squares:
 
     def _jacobian(self, rows: slice, output: int) -> Vector:
         """Derivatives of one output's weighted residuals: the gradients of one-row batches."""
-        inputs, roots = self.samples.inputs[rows], self.roots[rows]
+        inputs, roots = self.inputs[rows], self.roots[rows]
         seeds = np.zeros((len(inputs), self.network.output_size), inputs.dtype)
         seeds[:, output] = roots[:, 0]
         gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), inputs.dtype)

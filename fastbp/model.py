@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastbp import data, frozen, model_file, saving, shape, training
+from fastbp import data, frozen, intake, model_file, saving, shape, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
-from fastbp.network import Array, Samples
+from fastbp.frames import as_frame, categories, feature_names
+from fastbp.network import Array
+from fastbp.order import Shuffle, check_shuffle
+from fastbp.samples import Inputs, Samples
 from fastbp.stack import LayerStack
+from fastbp.streams import Stream
 from fastbp.training import History
 
 
@@ -51,7 +55,9 @@ class Sequential(LayerStack):
     metadata : dict
         Plain JSON data of the user that is saved with the model.
     feature_names : tuple of str or None
-        Column names, when the model was trained on a pandas or polars frame.
+        Column names, when the model was trained on a frame.
+    categories : dict of str to tuple of str
+        Of the categorical columns of that frame, in the order of their codes.
 
     Raises
     ------
@@ -74,12 +80,15 @@ class Sequential(LayerStack):
 
     # ---- data ----
 
-    def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Array:
+    def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Inputs:
         """Check X, and that a frame has the columns `names`, by default those of the training."""
-        _check_names(data.feature_names(X), names or self.feature_names, argument)
+        X = as_frame(X, argument)
+        _check_names(feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
         X = shape.rows(X) if isinstance(self.layers[0], shape.Flatten) else X
-        inputs = data.features(X, dtype=self.dtype, columns=columns, argument=argument)
+        inputs = data.features(
+            X, dtype=self.dtype, columns=columns, argument=argument, categories=self.categories
+        )
         self.build(inputs.shape[1])
         data.require_indices(inputs, self._require_network().plan.indices, argument)
         return inputs
@@ -129,23 +138,24 @@ class Sequential(LayerStack):
             of_class = data.class_weights(class_weight, targets, max(2, self.output_size))
             weights = of_class if weights is None else weights * of_class
         samples = Samples(inputs, targets, weights)
-        _require_weight(samples, "sample_weight and class_weight")
+        intake.require_weight(samples, "sample_weight and class_weight")
         return samples
 
     # ---- training ----
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        y: ArrayLike | None = None,
         *,
         epochs: int = 1,
-        batch_size: int = 32,
-        validation_data: tuple[Any, ...] | None = None,
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        validation_data: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
         validation_split: float = 0.0,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
-        shuffle: bool = True,
+        shuffle: Shuffle = True,
         callbacks: Sequence[Callback] = (),
         verbose: Literal["auto", 0, 1, 2] = "auto",
     ) -> History:
@@ -153,24 +163,32 @@ class Sequential(LayerStack):
 
         Parameters
         ----------
-        X : array_like, shape (n, input_size)
-            Numbers in any array, nested list, or pandas or polars frame. A model that begins with a
+        X : array_like, shape (n, input_size), or iterable, or callable
+            Numbers in any array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars
+            frame, or Arrow table; categories of a frame are read as their codes 0, 1, ... Without `y`: an
+            iterable of batches (X, y) or (X, y, sample_weight), or a function without arguments that returns
+            an iterable of such chunks for each epoch. A model that begins with a
             :class:`fastbp.layers.Flatten` takes samples of any shape.
-        y : array_like, shape (n,) or (n, output_size)
+        y : array_like, shape (n,) or (n, output_size), optional
             Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
         epochs : int
-        batch_size : int
-            The last batch of an epoch may be smaller.
-        validation_data : tuple (X, y) or (X, y, sample_weight), optional
-            Evaluated after each epoch.
+        batch_size : int, optional
+            Default 32; what an iterable gives is one batch each. The last batch of an epoch, or chunk, may
+            be smaller.
+        steps_per_epoch : int, optional
+            How much of an iterable, or of the chunks of a function, makes an epoch: so many items. The next
+            epoch goes on behind them, and begins anew where there are no more. Default: all.
+        validation_data : tuple (X, y) or (X, y, sample_weight), or iterable, or callable, optional
+            Evaluated after each epoch. Iterables and functions as for `X`.
         validation_split : float
             Hold out this fraction, the last rows as they came, when there is no `validation_data`.
         sample_weight : array_like, shape (n,), optional
             The loss is the weighted mean Σ w·l / Σ w over a batch.
         class_weight : dict of class to weight, or "balanced", optional
             Multiplied into the sample weights.
-        shuffle : bool
-            Visit the samples in a new random order each epoch.
+        shuffle : bool or "batch"
+            Visit the samples in a new random order each epoch; "batch": only the batches, whose samples lie
+            in a row, which suits files larger than memory. Chunks are shuffled each for itself.
         callbacks : sequence of Callback
         verbose : {"auto", 0, 1, 2}
             0 nothing, 1 a progress bar, 2 a line per epoch; "auto" is 1 on a terminal and in a notebook,
@@ -188,21 +206,26 @@ class Sequential(LayerStack):
             For data that cannot be right; the message names the argument, what was expected and what came.
         """
         epochs = check_count("epochs", epochs, at_least=0)
-        batch_size = check_count("batch_size", batch_size)
-        shuffle = check_flag("shuffle", shuffle)
+        batch_size = None if batch_size is None else check_count("batch_size", batch_size)
+        shuffle = check_shuffle(shuffle)
         callbacks = _checked_callbacks(callbacks)
         verbosity = training.check_verbose(verbose)
-        names = data.feature_names(X)
-        samples = self._samples(X, y, sample_weight, class_weight)
-        validation = None
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-                raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
-            validation = self._samples(*validation_data, prefix="validation ", names=names)
-        elif (cut := data.split(len(samples), validation_split)) < len(samples):
-            samples, validation = samples.slice(0, cut), samples.slice(cut, len(samples))
-            _require_weight(samples, "sample_weight in front of validation_split")
-            _require_weight(validation, "sample_weight behind validation_split")
+        samples: Samples | Stream
+        if y is None:
+            if sample_weight is not None:
+                raise ValueError("sample_weight without y: an iterable gives (X, y, sample_weight)")
+            samples = intake.stream(self, X, "X", class_weight, steps_per_epoch, passes=epochs)
+            batch_size = 32 if batch_size is None and callable(X) else batch_size
+            names = None
+        else:
+            if steps_per_epoch is not None:
+                raise ValueError("steps_per_epoch needs an iterable or a function as X, and no y")
+            X = as_frame(X, "X")
+            names = feature_names(X)
+            samples = self._samples(X, y, sample_weight, class_weight)
+            self.categories = self.categories or categories(X)
+            batch_size = min(batch_size or 32, len(samples))
+        samples, validation = intake.hold_out(self, samples, validation_data, validation_split, names, epochs)
         self.feature_names = names or self.feature_names
         network = self._require_network()
         history = training.train(
@@ -211,7 +234,7 @@ class Sequential(LayerStack):
             samples,
             validation,
             epochs=epochs,
-            batch_size=min(batch_size, len(samples)),
+            batch_size=batch_size,
             shuffle=shuffle,
             callbacks=callbacks,
             verbosity=verbosity,
@@ -275,7 +298,7 @@ class Sequential(LayerStack):
         rows = network.forward_rows
         if rows is None:
             raise RuntimeError("backward needs a forward pass right before it: call model.forward(X) first")
-        delta = data.features(self._rows(dY), dtype=self.dtype, argument="dY")
+        delta = data.output_gradients(self._rows(dY), dtype=self.dtype)
         expected = rows, self.output_size
         if delta.shape != expected:
             raise ValueError(
@@ -325,7 +348,11 @@ class Sequential(LayerStack):
         return frozen.freeze(self._require_network())
 
     def evaluate(
-        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
     ) -> dict[str, float]:
         """Loss and metrics on samples; dropout is off.
 
@@ -339,8 +366,8 @@ class Sequential(LayerStack):
         dict of str to float
             "loss", and one entry per metric of the model.
         """
-        samples = self._samples(X, y, sample_weight)
-        return training.evaluate(self._require_network(), samples, self.metrics)
+        samples = intake.stream(self, X, "X") if y is None else self._samples(X, y, sample_weight)
+        return training.evaluate(self._require_network(), samples, self.scorers)
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
@@ -383,11 +410,6 @@ def _checked_callbacks(callbacks: object) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks[{number}] must be a Callback object, got {callback!r}")
     return checked
-
-
-def _require_weight(samples: Samples, what: str) -> None:
-    if samples.weights is not None and not samples.weights.any():
-        raise ValueError(f"{what} must leave some sample a positive weight, but all {len(samples)} weigh 0")
 
 
 def _check_names(names: tuple[str, ...] | None, expected: tuple[str, ...] | None, argument: str) -> None:

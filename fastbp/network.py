@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,6 +20,8 @@ from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
+from fastbp.samples import Inputs, Samples, in_memory
+from fastbp.sources import MappedRows
 
 Array = NDArray[np.floating]
 Task: TypeAlias = tuple[Loss | None, Optimizer]
@@ -36,34 +38,6 @@ ALIGNMENT = 64
 # The engine is called for as many batches as take about this long. Between the calls Python sees Ctrl-C,
 # and the progress bar moves.
 SECONDS_PER_CALL = 0.05
-
-
-@dataclass
-class Samples:
-    """Samples in the engine's form: matrices of the model's dtype, one row a sample.
-
-    Attributes
-    ----------
-    inputs : ndarray, shape (n, input_size)
-    targets : ndarray, shape (n, output_size), or (n, 1) for labels
-    weights : ndarray, shape (n,), or None
-    """
-
-    inputs: Array
-    targets: Array
-    weights: Array | None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def slice(self, begin: int, end: int) -> Samples:
-        """Return the samples begin .. end, without a copy."""
-        weights = None if self.weights is None else self.weights[begin:end]
-        return Samples(self.inputs[begin:end], self.targets[begin:end], weights)
-
-    def arenas(self) -> dict[str, Any]:
-        """Return the matrices under the engine's names."""
-        return {"inputs": self.inputs, "targets": self.targets, "sample_weights": self.weights}
 
 
 class Network:
@@ -248,23 +222,24 @@ class Network:
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
         program = self._program(rows, samples.targets.shape[1])
         rates = self._rates(1)
-        return _ratio(program.run(phases, 0, rows, learning_rates=rates, training=True, **samples.arenas()))
+        arenas = samples.arenas() | {"inputs": in_memory(samples.inputs)}
+        return mean_loss(*program.run(phases, 0, rows, learning_rates=rates, training=True, **arenas))
 
     def train_epoch(
         self,
         samples: Samples,
-        order: NDArray[np.int64],
+        order: NDArray[np.int64] | None,
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
-    ) -> float:
-        """Do a step for each batch and return the mean loss.
+    ) -> tuple[float, float]:
+        """Do a step for each batch and return Σ w·l and Σ w.
 
         Parameters
         ----------
         samples : Samples
-        order : ndarray of int64
-            Sample numbers in the order of their turn.
+        order : ndarray of int64, or None
+            Sample numbers in the order of their turn; None: as they lie.
         batch_size : int
         outputs : ndarray, shape (n, output_size), or None
             Where to leave the predictions, as they were before each update and in the order of `order`.
@@ -274,38 +249,43 @@ class Network:
         if not self.optimizer.kind:
             loss = full_batch.minimize(self, samples)
             if outputs is not None:
-                outputs[...] = self.predict(samples.inputs)[order]
+                outputs[...] = self.predict(samples.inputs)[slice(None) if order is None else order]
             progress(-(-len(samples) // batch_size))
-            return loss
+            weight = float(len(samples) if samples.weights is None else samples.weights.sum(dtype=np.float64))
+            return loss * weight, weight
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
         program = self._program(batch_size, samples.targets.shape[1], "training")
 
-        def run(first: int, count: int) -> tuple[float, float]:
-            rates = self._rates(-(-count // batch_size))
-            return program.run(
-                phases,
-                first,
-                count,
-                order=order,
-                outputs=outputs,
-                learning_rates=rates,
-                training=True,
-                **samples.arenas(),
-            )
+        def run_block(
+            block: Samples, turns: NDArray[np.int64] | None, places: Array | None
+        ) -> tuple[float, float]:
+            arenas = block.arenas() | {"order": turns, "outputs": places}
 
-        return _ratio(_run_in_chunks(run, len(samples), batch_size, progress))
+            def run(first: int, count: int) -> tuple[float, float]:
+                rates = self._rates(-(-count // batch_size))
+                return program.run(phases, first, count, learning_rates=rates, training=True, **arenas)
+
+            return _run_in_chunks(run, len(block), batch_size, progress)
+
+        loss_sum, weight_sum, done = 0.0, 0.0, 0
+        with closing(samples.blocks(order, batch_size)) as blocks:
+            for block, turns in blocks:
+                places = None if outputs is None else outputs[done:]
+                loss, weight = run_block(block, turns, places)
+                loss_sum, weight_sum, done = loss_sum + loss, weight_sum + weight, done + len(block)
+        return loss_sum, weight_sum
 
     # ---- one phase after the other ----
 
-    def forward(self, inputs: Array, training: bool) -> Array:
+    def forward(self, inputs: Inputs, training: bool) -> Array:
         """Return the outputs of a batch, and keep what :meth:`backward` needs."""
         rows = len(inputs)
         program = self._program(rows)
         outputs = np.empty((rows, self.output_size), self.dtype)
         phases = ("gather", "forward", "output")
-        program.run(phases, 0, rows, inputs=inputs, outputs=outputs, training=training)
+        program.run(phases, 0, rows, inputs=in_memory(inputs), outputs=outputs, training=training)
         self._forward_pass = program, rows, training
         return outputs
 
@@ -339,9 +319,14 @@ class Network:
 
     # ---- using ----
 
-    def predict(self, inputs: Array) -> Array:
+    def predict(self, inputs: Inputs) -> Array:
         """Return the outputs for any number of samples."""
         outputs = np.empty((len(inputs), self.output_size), self.dtype)
+        if isinstance(inputs, MappedRows):
+            with closing(inputs.blocks(None, 1)) as blocks:
+                for rows, values, _ in blocks:
+                    outputs[rows] = self.predict(values)
+            return outputs
         program = self._program(min(len(inputs), PREDICT_BATCH), None, "inference")
 
         def run(first: int, count: int) -> tuple[float, float]:
@@ -356,16 +341,26 @@ class Network:
             self.layers, self.input_size, dtype=self.dtype, batch_size=PREDICT_BATCH, one_pass="inference"
         )
 
-    def evaluate(self, samples: Samples) -> tuple[float, Array]:
-        """Return the mean loss and the outputs."""
+    def evaluate(self, samples: Samples) -> tuple[float, float, Array]:
+        """Return Σ w·l, Σ w and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
         program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1], "inference")
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
-        def run(first: int, count: int) -> tuple[float, float]:
-            return program.run(phases, first, count, outputs=outputs, **samples.arenas())
+        def run_block(block: Samples, places: Array) -> tuple[float, float]:
+            arenas = block.arenas() | {"outputs": places}
+            return _run_in_chunks(
+                lambda first, count: program.run(phases, first, count, **arenas),
+                len(block),
+                program.plan.batch_size,
+            )
 
-        return _ratio(_run_in_chunks(run, len(samples), program.plan.batch_size)), outputs
+        loss_sum, weight_sum, done = 0.0, 0.0, 0
+        with closing(samples.blocks(None, 1)) as blocks:
+            for block, _ in blocks:
+                loss, weight = run_block(block, outputs[done:])
+                loss_sum, weight_sum, done = loss_sum + loss, weight_sum + weight, done + len(block)
+        return loss_sum, weight_sum, outputs
 
 
 def _run_in_chunks(
@@ -391,9 +386,8 @@ def _run_in_chunks(
     return loss_sum, weight_sum
 
 
-def _ratio(sums: tuple[float, float]) -> float:
+def mean_loss(loss_sum: float, weight_sum: float) -> float:
     """Σ w·l / Σ w; weights so small that the engine takes them for 0 have no loss."""
-    loss_sum, weight_sum = sums
     return loss_sum / weight_sum if weight_sum else 0.0
 
 

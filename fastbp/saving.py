@@ -47,6 +47,7 @@ def describe(model: LayerStack, optimizer: bool) -> tuple[dict[str, Any], Tensor
         "input_size": model.input_size,
         "dtype": model.dtype,
         "feature_names": None if model.feature_names is None else list(model.feature_names),
+        "categories": {name: list(labels) for name, labels in model.categories.items()},
         "metadata": model.metadata,
     }
     if optimizer:
@@ -87,6 +88,7 @@ def restore(kind: type[Model], description: Mapping[str, Any], tensors: Tensors)
         model._rng = _generator(resume["random"])
     names = description["feature_names"]
     model.feature_names = None if names is None else tuple(names)
+    model.categories = {name: tuple(labels) for name, labels in description.get("categories", {}).items()}
     model.metadata = dict(description["metadata"])
     return model
 

@@ -51,6 +51,7 @@ class LayerStack:
         self.stop_training = False
         self.metadata: dict[str, Any] = {}
         self.feature_names: tuple[str, ...] | None = None
+        self.categories: dict[str, tuple[str, ...]] = {}
         if input_size is not None:
             self.build(input_size)
 
@@ -179,6 +180,14 @@ class LayerStack:
             yield
         finally:
             network.swap_average()
+
+    @property
+    def scorers(self) -> dict[str, Callable[..., float]]:
+        """The metrics; "accuracy" counts each output for itself where the loss takes each for a yes or no."""
+        if self.loss is None or self.loss.target_kind != "probabilities":
+            return self.metrics
+        of_class, of_each = metrics.BY_NAME["accuracy"], metrics.BY_NAME["binary_accuracy"]
+        return {name: of_each if metric is of_class else metric for name, metric in self.metrics.items()}
 
     # ---- showing and saving ----
 

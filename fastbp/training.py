@@ -5,18 +5,25 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fastbp import data
+from fastbp.array_like import Array
 from fastbp.callbacks import Callback, Logs
 from fastbp.metrics import Metric
-from fastbp.network import Array, Network, Samples
+from fastbp.network import Network, mean_loss
+from fastbp.order import Shuffle, batch_order
+from fastbp.samples import Samples
+from fastbp.streams import Stream
 
 if TYPE_CHECKING:
     from fastbp.model import Sequential
+
+
+# Targets, outputs and weights of some samples.
+Result: TypeAlias = tuple[Array, Array, Array | None]
 
 
 class History:
@@ -61,15 +68,23 @@ def _in_notebook() -> bool:
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
+def _batches(samples: Samples | Stream, batch_size: int | None) -> int | None:
+    """How many batches an epoch has, if that is known."""
+    if isinstance(samples, Stream):
+        return samples.parts_per_epoch if batch_size is None else None
+    return -(-len(samples) // (batch_size or len(samples)))
+
+
 class _Progress:
     """A progress bar (verbosity 1), a line per epoch (2), or nothing (0)."""
 
-    def __init__(self, verbosity: int, epochs: int, batches: int) -> None:
+    def __init__(self, verbosity: int, epochs: int, batches: int | None) -> None:
         self.lines, self.epochs, self.bar = verbosity == 2, epochs, None
         if verbosity == 1:
             from tqdm.auto import tqdm  # not worth its import where there is no bar
 
-            self.bar = tqdm(total=epochs * batches, unit=" batches", dynamic_ncols=True, mininterval=0.1)
+            total = None if batches is None else epochs * batches
+            self.bar = tqdm(total=total, unit=" batches", dynamic_ncols=True, mininterval=0.1)
 
     def begin_epoch(self, epoch: int) -> None:
         self.started = time.perf_counter()
@@ -97,12 +112,12 @@ class _Progress:
 def train(
     model: Sequential,
     network: Network,
-    samples: Samples,
-    validation: Samples | None,
+    samples: Samples | Stream,
+    validation: Samples | Stream | None,
     *,
     epochs: int,
-    batch_size: int,
-    shuffle: bool,
+    batch_size: int | None,
+    shuffle: Shuffle,
     callbacks: Sequence[Callback],
     verbosity: int,
     rng: np.random.Generator,
@@ -114,7 +129,7 @@ def train(
     """
     history = model.history = History()
     model.stop_training = False
-    progress = _Progress(verbosity, epochs, batches=-(-len(samples) // batch_size))
+    progress = _Progress(verbosity, epochs, _batches(samples, batch_size))
     for callback in callbacks:
         callback.model = model
     try:
@@ -124,14 +139,9 @@ def train(
             progress.begin_epoch(epoch)
             for callback in callbacks:
                 callback.on_epoch_begin(epoch)
-            order = data.batch_order(len(samples), shuffle, rng)
-            outputs = np.empty((len(samples), network.output_size), network.dtype) if model.metrics else None
-            logs = {"loss": network.train_epoch(samples, order, batch_size, outputs, progress.advance)}
-            if outputs is not None:
-                weights = None if samples.weights is None else samples.weights[order]
-                logs |= _score(model.metrics, samples.targets[order], outputs, weights)
+            logs = _train_epoch(model, network, samples, batch_size, shuffle, rng, progress.advance)
             if validation is not None:
-                scores = evaluate(network, validation, model.metrics)
+                scores = evaluate(network, validation, model.scorers)
                 logs |= {f"val_{name}": value for name, value in scores.items()}
             history.append(epoch, logs)
             progress.end_epoch(epoch, logs)
@@ -154,11 +164,51 @@ def train(
     return history
 
 
-def evaluate(network: Network, samples: Samples, metrics: Mapping[str, Metric]) -> Logs:
+def _train_epoch(
+    model: Sequential,
+    network: Network,
+    samples: Samples | Stream,
+    batch_size: int | None,
+    shuffle: Shuffle,
+    rng: np.random.Generator,
+    progress: Callable[[int], None],
+) -> Logs:
+    """Do a step for each batch; without a batch size each part of a stream is one."""
+    loss_sum = weight_sum = 0.0
+    results: list[Result] = []
+    for part in samples.parts():
+        size = min(batch_size or len(part), len(part))
+        order = None if batch_size is None else batch_order(len(part), shuffle, rng, size)
+        outputs = np.empty((len(part), network.output_size), network.dtype) if model.metrics else None
+        loss, weight = network.train_epoch(part, order, size, outputs, progress)
+        loss_sum, weight_sum = loss_sum + loss, weight_sum + weight
+        if outputs is not None:
+            turns = slice(None) if order is None else order
+            weights = None if part.weights is None else part.weights[turns]
+            results.append((part.targets[turns], outputs, weights))
+    return {"loss": mean_loss(loss_sum, weight_sum)} | _score(model.scorers, results)
+
+
+def evaluate(network: Network, samples: Samples | Stream, metrics: Mapping[str, Metric]) -> Logs:
     """Return the loss and the metrics on samples."""
-    loss, outputs = network.evaluate(samples)
-    return {"loss": loss} | _score(metrics, samples.targets, outputs, samples.weights)
+    loss_sum = weight_sum = 0.0
+    results: list[Result] = []
+    for part in samples.parts():
+        loss, weight, outputs = network.evaluate(part)
+        loss_sum, weight_sum = loss_sum + loss, weight_sum + weight
+        if metrics:
+            results.append((part.targets, outputs, part.weights))
+    return {"loss": mean_loss(loss_sum, weight_sum)} | _score(metrics, results)
 
 
-def _score(metrics: Mapping[str, Metric], targets: Array, outputs: Array, weights: Array | None) -> Logs:
-    return {name: float(metric(targets, outputs, weights)) for name, metric in metrics.items()}
+def _score(metrics: Mapping[str, Metric], results: Sequence[Result]) -> Logs:
+    """Return the metrics of targets, outputs and weights that came in parts."""
+    if not metrics:
+        return {}
+    targets, outputs, weights = (list(column) for column in zip(*results, strict=True))
+    together = None
+    if any(w is not None for w in weights):
+        of_parts = zip(targets, weights, strict=True)
+        together = np.concatenate([np.ones(len(y)) if w is None else w for y, w in of_parts])
+    y_true, y_pred = (a[0] if len(a) == 1 else np.concatenate(a) for a in (targets, outputs))
+    return {name: float(metric(y_true, y_pred, together)) for name, metric in metrics.items()}

@@ -15,7 +15,7 @@ CSRC = ROOT / "csrc"
 # A group knows itself and the groups named here, nothing else of the package.
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
-    "plan": ("engine engine.plan engine.graph", ""),
+    "plan": ("engine engine.plan engine.sparse engine.graph", ""),
     "descriptions": (
         "initializers regularizers constraints layer activations normalization prelu scaling structure shape "
         "embedding layers losses schedules optimizer adaptive second_order optimizers",
@@ -29,14 +29,17 @@ GROUPS = {
     ),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config machine", "basics choice"),
-    "data": ("array_like data metrics", "basics plan"),
+    "data": ("frames array_like sources samples streams data order metrics", "basics plan"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
-    "network": ("network", "plan descriptions planner choice minimisation"),
+    "minimisation": ("full_batch", "plan descriptions planner choice kernels data"),
+    "network": ("network", "plan descriptions planner choice minimisation data"),
     "files": ("model_file", ""),
     "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),
-    "model": ("saving stack model", "basics plan descriptions data network files training inference"),
+    "model": (
+        "saving stack intake model",
+        "basics plan descriptions data network files training inference",
+    ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",

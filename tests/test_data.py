@@ -49,21 +49,6 @@ class TestFeatures:
     def test_the_argument_is_named(self):
         fails(lambda: data.features([1], dtype="float32", argument="validation X"), "validation X must")
 
-    def test_names(self):
-        frame = {"age": [1], "height": [2]}
-        assert data.feature_names(pd.DataFrame(frame)) == ("age", "height")
-        assert data.feature_names(pl.DataFrame(frame)) == ("age", "height")
-        assert data.feature_names(pd.Series([1], name="age")) == ("age",)
-        assert data.feature_names(pd.Series([1], index=["columns"], name="age")) == ("age",)
-        assert data.feature_names(pl.Series("age", [1])) == ("age",)
-        assert data.feature_names(pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", 1)]))) == (
-            "('a', 1)",
-        )
-        assert data.feature_names(pd.DataFrame([[1, 2]])) is None
-        assert data.feature_names(pd.Series([1])) is None
-        assert data.feature_names(np.ones((1, 2))) is None
-        assert data.feature_names([[1]]) is None
-
     @settings(deadline=None)
     @given(
         value=st.recursive(
@@ -258,45 +243,3 @@ class TestWeights:
     )
     def test_of_classes_what_is_wrong(self, weights, error, message):
         fails(lambda: data.class_weights(weights, np.array([[0.0], [1.0]]), 2), message, error)
-
-
-class TestOrder:
-    @pytest.mark.parametrize(
-        ("n", "fraction", "training"),
-        [
-            (10, 0, 10),
-            (1, 0.0, 1),
-            (10, 0.2, 8),
-            (10, 0.25, 7),
-            (3, 0.5, 1),
-            (100, 0.9, 10),
-            (10, 0.9, 1),
-            (1000, 0.001, 999),
-        ],
-    )
-    def test_split(self, n, fraction, training):
-        assert data.split(n, fraction) == training
-
-    @pytest.mark.parametrize(
-        ("fraction", "error"),
-        [
-            (1.0, ValueError),
-            (-0.1, ValueError),
-            (np.nan, ValueError),
-            (0.95, ValueError),
-            (1e-9, ValueError),
-            ("0.1", TypeError),
-            (None, TypeError),
-            (True, TypeError),
-        ],
-    )
-    def test_split_what_is_wrong(self, fraction, error):
-        fails(lambda: data.split(10, fraction), "validation_split", error)
-
-    def test_batch_order(self):
-        order = data.batch_order(100, True, np.random.default_rng(3))
-        assert order.dtype == np.int64
-        assert sorted(order) == list(range(100))
-        np.testing.assert_array_equal(order, data.batch_order(100, True, np.random.default_rng(3)))
-        assert not np.array_equal(order, np.arange(100))
-        np.testing.assert_array_equal(data.batch_order(5, False, np.random.default_rng(0)), np.arange(5))

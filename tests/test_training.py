@@ -191,7 +191,7 @@ def test_validation_data_goes_before_a_split():
         ({"epochs": 1.5}, TypeError, "epochs must be an int of at least 0, got 1.5"),
         ({"batch_size": 0}, ValueError, "batch_size must be a positive int, got 0"),
         ({"batch_size": True}, TypeError, "batch_size must be a positive int, got True"),
-        ({"shuffle": "batch"}, TypeError, "shuffle must be True or False, got 'batch'"),
+        ({"shuffle": "rows"}, TypeError, "shuffle must be True, False or 'batch', got 'rows'"),
         ({"verbose": 3}, ValueError, 'verbose must be "auto", 0, 1 or 2, got 3'),
         ({"verbose": "yes"}, ValueError, "verbose must be"),
         ({"callbacks": [print]}, TypeError, r"callbacks\[0\] must be a Callback object"),

@@ -21,6 +21,12 @@ enum fbp_loss {
     FBP_LOSSES
 };
 
+enum fbp_element {
+#define ELEMENT(name, type, number) FBP_##name,
+#include "../kinds.def"
+    FBP_ELEMENTS
+};
+
 /* What happens to a finished tile of C before it leaves the registers. */
 typedef struct {
     enum { FBP_STORE, FBP_BIAS_ACTIVATION, FBP_DERIVATIVE } kind;
@@ -96,6 +102,11 @@ typedef struct fbp_kernels {
     int vector;     /* elements of one vector */
     int group;      /* columns of one column group: NR */
     int kc, mc, nc; /* block sizes of the loops around fbp_block */
+
+    /* convert.h: n elements of another type in a row */
+    void (*convert)(int element, int64_t n, const void *x, void *y);
+    /* y[column[i]] += x[i] for n entries of a sparse row; a column that is not in 0 .. columns is passed over */
+    void (*add_at)(int element, int64_t n, const void *x, const int32_t *column, int64_t columns, void *y);
 
     /* gemm_tile.h */
     void (*block)(const fbp_block *block);

@@ -6,6 +6,7 @@
 #include "../isa/vec.h"
 #include "activation.h"
 #include "constraint.h"
+#include "convert.h"
 #include "dropout.h"
 #include "elementwise.h"
 #include "embedding.h"
@@ -32,6 +33,8 @@ const fbp_kernels TABLE_NAME = {
     .kc = KC,
     .mc = MC,
     .nc = NC / GROUP * GROUP,
+    .convert = convert,
+    .add_at = add_at,
     .block = block,
     .pack = pack,
     .activation_forward = activation_forward,

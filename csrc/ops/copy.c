@@ -1,5 +1,6 @@
 /* Rows between the caller's matrices and the workspace; also the flat gradient, once for each row. The order of the
- * samples applies to what describes samples (inputs, targets, weights); results lie in the order of the positions. */
+ * samples applies to what describes samples (inputs, targets, weights); results lie in the order of the positions.
+ * Inputs of other elements become numbers of the model on the way, and sparse rows dense ones. */
 #include <string.h>
 
 #include "ops.h"
@@ -21,6 +22,32 @@ static void copy_row(char *to, const char *from, size_t bytes) {
     for (; bytes >= 4; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
 }
 
+/* Inputs that are no rows of the model's own numbers: rows begin .. end of the batch, whose samples are the numbers
+ * from order on (NULL: from position on) */
+static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end) {
+    const fbp_source *s = &batch->source;
+    const int64_t *order = batch->order ? batch->order + batch->position : NULL;
+    const char *values = batch->arena[FBP_INPUTS];
+    size_t bytes;
+    fbp_element_name(s->element, &bytes);
+    const size_t row = (size_t)to->columns * bytes;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t sample = order ? order[i] : batch->position + i;
+        void *out = at(to, batch, i);
+        if (!s->starts) {
+            if (order && i + ROWS_AHEAD < end) ask_for(values + (size_t)order[i + ROWS_AHEAD] * row, row);
+            batch->kernels->convert(s->element, to->columns, values + (size_t)sample * row, out);
+            continue;
+        }
+        const int64_t first = s->starts[sample], last = s->starts[sample + 1];
+        memset(out, 0, (size_t)to->columns * batch->kernels->element);
+        /* checked when the arrays came, but they are the caller's: whoever changes them meanwhile may get wrong rows */
+        if (first >= 0 && last <= s->entries)
+            batch->kernels->add_at(s->element, last - first, values + (size_t)first * bytes, s->columns + first,
+                                   to->columns, out);
+    }
+}
+
 static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     const int gathers = from->arena == FBP_INPUTS || from->arena == FBP_TARGETS || from->arena == FBP_SAMPLE_WEIGHTS;
     if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
@@ -31,6 +58,10 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     const char *source = at(from, batch, from->arena <= FBP_WORKSPACE || order ? 0 : batch->position);
     char *out = at(to, batch, to->arena == FBP_WORKSPACE ? 0 : batch->position);
     fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
+    if (from->arena == FBP_INPUTS && (batch->source.converts || batch->source.starts)) {
+        gather_inputs(to, batch, share.begin, share.end);
+        return;
+    }
     for (int64_t i = share.begin; i < share.end; i++) {
         if (order && i + ROWS_AHEAD < share.end) ask_for(source + order[i + ROWS_AHEAD] * from_step, bytes);
         copy_row(out + i * to_step, source + (order ? order[i] : i) * from_step, bytes);

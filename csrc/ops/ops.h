@@ -9,6 +9,7 @@
 typedef struct {
     const fbp_kernels *kernels;
     char *arena[FBP_ARENAS];
+    fbp_source source;    /* the inputs */
     const int64_t *order; /* NULL: sample = position */
     int64_t position;     /* of the first row of this batch */
     int64_t first_row;    /* its number within the batch, for random numbers */

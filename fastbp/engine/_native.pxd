@@ -1,5 +1,5 @@
 # What the extension sees of the C core, declared once.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 
 cdef extern from "fastbp.h":
@@ -86,6 +86,7 @@ cdef extern from "fastbp.h":
     const fbp_op_schema *fbp_schema(int kind)
     const char *fbp_activation_name(int kind)
     const char *fbp_loss_name(int kind)
+    const char *fbp_element_name(int element, size_t *bytes)
 
     ctypedef struct fbp_program:
         pass
@@ -101,12 +102,20 @@ cdef extern from "fastbp.h":
     )
     void fbp_program_destroy(fbp_program *program)
 
+    ctypedef struct fbp_source:
+        int element
+        int converts
+        const int64_t *starts
+        const int32_t *columns
+        int64_t entries
+
     ctypedef struct fbp_request:
         unsigned phases
         int training
         int64_t first
         int64_t count
         void *data[10]
+        fbp_source source
         const int64_t *order
         const double *learning_rates
 

@@ -7,11 +7,12 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastbp.engine.plan import ARENAS, PHASES
+from fastbp.engine.sparse import SparseRows
 
 # ---- machine -------------------------------------------------------------------------------------
 
@@ -82,8 +83,13 @@ cdef size_t _element(dtype) except 0:
     raise TypeError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
 
 
+# {letter of the buffer protocol: its kind}; how wide the integers are depends on the platform
+_KINDS = {letter: "int" for letter in "bhilq"} | {letter: "uint" for letter in "BHILQ"}
+_KINDS |= {letter: "float" for letter in "efd"}
+
+
 cdef class Buffer:
-    """A C-contiguous array held for as long as this object lives."""
+    """A C-contiguous array held for as long as this object lives; without a code, of any numbers."""
     cdef Py_buffer view
     cdef bint held
 
@@ -91,18 +97,29 @@ cdef class Buffer:
         cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0)
         PyObject_GetBuffer(array, &self.view, flags)
         self.held = True
-        got = (self.view.format).decode() if self.view.format != NULL else "B"
-        if code == "q" and got == "l" and self.view.itemsize == 8:
-            got = "q"
-        if got != code:
+        got = self.letter()
+        if got == "l" and code in ("i", "q"):
+            got = "q" if self.view.itemsize == 8 else "i"
+        if got != code and code is not None:
             raise TypeError(f"{name}: expected elements of type {code!r}, got {got!r}")
 
     def __dealloc__(self):
         if self.held:
             PyBuffer_Release(&self.view)
 
+    cdef str letter(self):
+        return (self.view.format).decode() if self.view.format != NULL else "B"
+
     cdef int64_t size(self) noexcept nogil:
         return self.view.len // self.view.itemsize
+
+    cdef int element(self, str name) except -1:
+        """Number of the element type among those that inputs may have."""
+        letter = self.letter()
+        kind = "bool" if letter == "?" else f"{_KINDS.get(letter, letter)}{8 * self.view.itemsize}"
+        if kind not in _ELEMENTS:
+            raise TypeError(f"{name}: expected elements that are numbers, got {letter!r}")
+        return _ELEMENTS[kind]
 
 
 CODES = {"float32": "f", "float64": "d"}
@@ -164,10 +181,21 @@ def loss_names():
     return tuple(found)
 
 
+def element_names():
+    cdef int n = 0
+    cdef size_t size
+    found = []
+    while fbp_element_name(n, &size) != NULL:
+        found.append(fbp_element_name(n, &size).decode())
+        n += 1
+    return tuple(found)
+
+
 _SCHEMA = schema()
 _OP_KINDS = {name: number for number, name in enumerate(_SCHEMA)}
 _ACTIVATIONS = {name: number for number, name in enumerate(activation_names())}
 _LOSSES = {name: number for number, name in enumerate(loss_names())}
+_ELEMENTS = {name: number for number, name in enumerate(element_names())}
 
 
 def _attribute(name, value):
@@ -302,6 +330,19 @@ cdef class Program:
     def __dealloc__(self):
         fbp_program_destroy(self.program)
 
+    cdef int64_t sparse_rows(self, fbp_source *source, rows, int64_t entries, list keep) except -1:
+        """Fill in where the entries of sparse inputs belong and return how many rows there are."""
+        if rows.width != self.plan.columns["inputs"]:
+            expected = self.plan.columns["inputs"]
+            raise ValueError(f"inputs: expected rows of {expected} columns, got {rows.width}")
+        cdef Buffer columns = Buffer(rows.columns, "columns of inputs", "i")
+        cdef Buffer starts = Buffer(rows.starts, "starts of inputs", "q")
+        source.columns = <const int32_t *>columns.view.buf
+        source.starts = <const int64_t *>starts.view.buf
+        source.entries = min(entries, columns.size())
+        keep.extend((columns, starts))
+        return max(starts.size() - 1, 0)
+
     def run(
         self, phases, int64_t first, int64_t count, *, inputs=None, targets=None, outputs=None,
         output_gradients=None, input_gradients=None, sample_weights=None, order=None, learning_rates=None,
@@ -342,13 +383,19 @@ cdef class Program:
                 continue
             name = ARENAS[arena]
             width = _width(self.plan, name)
-            held = Buffer(array, name, self.code, arena == 6 or arena == 8)
+            if arena == FBP_INPUTS:
+                held = Buffer(array.values if isinstance(array, SparseRows) else array, name, None)
+                request.source.element = held.element(name)
+                request.source.converts = held.letter() != self.code
+            else:
+                held = Buffer(array, name, self.code, arena == 6 or arena == 8)
             rows = held.size() // max(width, 1)
+            if isinstance(array, SparseRows):
+                rows = self.sparse_rows(&request.source, array, held.size(), keep)
             if arena in (4, 5, 9) and order is not None:  # samples picked by `order` lie anywhere
                 samples = min(samples, rows)
             elif rows < end:
-                got = held.size()
-                raise ValueError(f"{name}: expected {end} rows of {width} columns, got {got} elements")
+                raise ValueError(f"{name}: expected {end} rows of {width} columns, got {rows}")
             request.data[arena] = held.view.buf
             keep.append(held)
         if order is not None:

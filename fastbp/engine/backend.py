@@ -7,12 +7,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine.plan import Plan
+from fastbp.engine.sparse import SparseRows
 
 Array = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ class Program(Protocol):
         first: int,
         count: int,
         *,
-        inputs: Array | None = None,
+        inputs: NDArray[Any] | SparseRows | None = None,
         targets: Array | None = None,
         outputs: Array | None = None,
         output_gradients: Array | None = None,
@@ -58,7 +59,8 @@ class Program(Protocol):
         first, count : int
             Positions to run through; the last batch may be smaller than ``plan.batch_size``.
         inputs, targets, outputs, output_gradients, input_gradients : C-contiguous matrices
-            In the plan's dtype, as many columns as ``plan.columns`` says. ``inputs``, ``targets`` and
+            In the plan's dtype, as many columns as ``plan.columns`` says; ``inputs`` may hold any of
+            :data:`fastbp.engine.plan.ELEMENTS`, and may be sparse. ``inputs``, ``targets`` and
             ``sample_weights`` are read at row ``order[position]``, the others are read or written at
             row ``position``.
         sample_weights : vector, optional

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.engine.sparse import SparseRows
+
 Array = NDArray[np.floating]
 
 OPERATIONS: dict[str, Callable[..., None]] = {}
@@ -18,7 +20,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {}
 class Run:
     """The batch that operations work on."""
 
-    arenas: dict[str, Array | None]
+    arenas: dict[str, Array | SparseRows | None]
     dtype: np.dtype
     seed: int
     training: bool

@@ -25,6 +25,22 @@ ARENAS = (
     "sample_weights",
 )
 
+# What the caller's inputs may be made of, beside rows of the plan's own dtype: csrc/kinds.def.
+ELEMENTS = (
+    "float32",
+    "float64",
+    "float16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+)
+
 # A run executes the operations of the phases it asks for, in the order of the list.
 PHASES = (
     "gather",  # rows of inputs -> workspace

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,10 @@ from fastbp.engine import formulas, random
 from fastbp.engine import reference_layers as reference_layers  # enters its operations
 from fastbp.engine import updates as updates
 from fastbp.engine.operations import OPERATIONS, Array, Run, operation
-from fastbp.engine.plan import PHASES, Op, Plan, Tensor
+from fastbp.engine.plan import ELEMENTS, PHASES, Op, Plan, Tensor
+from fastbp.engine.sparse import SparseRows
 
+Inputs: TypeAlias = NDArray[Any] | SparseRows
 SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
 
 
@@ -42,7 +45,7 @@ def schema() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 @operation
 def gather(run: Run, source: Array, out: Array) -> None:
-    """Copy the batch's rows."""
+    """Copy the batch's rows, as numbers of the model."""
     out[...] = source
 
 
@@ -207,7 +210,7 @@ class Program:
         self.plan, self.parameters, self.gradients = plan, parameters, gradients
         self.state, self.counters = state, counters
         self._workspace = np.zeros(plan.sizes["workspace"], plan.dtype)
-        arenas: dict[str, Array | None] = {
+        arenas: dict[str, Array | SparseRows | None] = {
             "parameters": parameters,
             "gradients": gradients,
             "state": state,
@@ -232,7 +235,7 @@ class Program:
         first: int,
         count: int,
         *,
-        inputs: Array | None = None,
+        inputs: Inputs | None = None,
         targets: Array | None = None,
         outputs: Array | None = None,
         output_gradients: Array | None = None,
@@ -285,7 +288,7 @@ class Program:
         position, rows, block = run.position, run.rows, self.plan.block_rows or self.plan.batch_size
         weights = run.arenas["sample_weights"]
         run.batch_weight = float(rows)
-        if weights is not None:
+        if isinstance(weights, np.ndarray):
             samples = slice(position, position + rows)
             run.batch_weight = float(
                 weights.ravel()[samples if run.order is None else run.order[samples]].sum()
@@ -304,7 +307,7 @@ class Program:
             if op.phase == "update" and (op.kind == "accumulate" or run.waiting == accumulation - 1):
                 self._execute(run, op)
 
-    def _check_matrices(self, arenas: dict[str, Array | None], end: int, picked: bool) -> None:
+    def _check_matrices(self, arenas: dict[str, Array | SparseRows | None], end: int, picked: bool) -> None:
         """Samples picked by an order lie anywhere, the other rows at their positions."""
         columns = self.plan.columns
         widths = {
@@ -319,23 +322,21 @@ class Program:
             array, rows = arenas[name], 1 if picked and name in SAMPLES else end
             if array is None:
                 continue
-            if array.dtype != self.plan.dtype:
-                raise TypeError(f"{name}: expected elements of type {self.plan.dtype}, got {array.dtype}")
-            if array.size < width * rows:
-                raise ValueError(f"{name}: expected {end} rows of {width} columns, got {array.size} elements")
+            if isinstance(array, SparseRows):
+                if array.width != width:
+                    raise ValueError(f"{name}: expected rows of {width} columns, got {array.width}")
+                elements, found = array.values.dtype, len(array)
+            else:
+                elements, found = array.dtype, array.size // width
+            if elements.name not in (ELEMENTS if name == "inputs" else (self.plan.dtype,)):
+                raise TypeError(f"{name}: expected elements of type {self.plan.dtype}, got {elements}")
+            if found < rows:
+                raise ValueError(f"{name}: expected {end} rows of {width} columns, got {found}")
 
     def _execute(self, run: Run, op: Op) -> None:
         if any(t is not None and run.arenas[t.arena] is None for t in op.operands.values()):
             return  # a matrix that the caller did not give
         operands = {name: None if t is None else self._view(run, t) for name, t in op.operands.items()}
-        if op.kind == "gather" and operands["source"] is not None:
-            source = op.operands["source"]
-            assert source is not None
-            if run.order is not None and source.arena in SAMPLES:
-                whole = run.arenas[source.arena]
-                assert whole is not None
-                samples = run.order[run.position : run.position + run.rows]
-                operands["source"] = whole.reshape(-1, source.columns)[samples]
         parameters = op.operands.get("parameters")
         if parameters is not None and parameters.rows > 1 and "gradients" in operands:
             _update_rows(run, op, operands)
@@ -348,16 +349,22 @@ class Program:
         if arena is None:
             return None
         if tensor.arena in ("parameters", "gradients", "state", "workspace"):
-            rows = run.rows if tensor.per_row else tensor.rows
-            end = tensor.offset + (rows - 1) * tensor.stride + tensor.columns
+            assert isinstance(arena, np.ndarray)
+            count = run.rows if tensor.per_row else tensor.rows
+            end = tensor.offset + (count - 1) * tensor.stride + tensor.columns
             if tensor.offset < 0 or end > arena.size or (tensor.per_row and tensor.rows < run.rows):
                 raise ValueError(f"operand outside its arena: {tensor} of {arena.size} elements")
             return np.lib.stride_tricks.as_strided(
                 arena[tensor.offset : end],
-                (rows, tensor.columns),
+                (count, tensor.columns),
                 (tensor.stride * arena.itemsize, arena.itemsize),
             )
-        return arena.reshape(-1, tensor.columns)[run.position : run.position + run.rows]
+        rows: slice | NDArray[np.int64] = slice(run.position, run.position + run.rows)
+        if run.order is not None and tensor.arena in SAMPLES:
+            rows = run.order[rows]
+        if isinstance(arena, SparseRows):
+            return arena.dense(rows, run.dtype)
+        return arena.reshape(-1, tensor.columns)[rows]
 
 
 def _update_rows(run: Run, op: Op, operands: dict[str, Array | None]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import fastbp
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Tensor
+from fastbp.engine.sparse import SparseRows
 from fastbp.layers import (
     BatchNormalization,
     Branches,
@@ -303,8 +304,36 @@ def arguments(**changes):
     } | changes
 
 
+def sparse(**changes):
+    """Sparse inputs of 20 rows with an entry each."""
+    fields = {
+        "values": np.ones(20, np.float32),
+        "columns": np.zeros(20, np.int32),
+        "starts": np.arange(21),
+        "width": INPUTS,
+    }
+    return SparseRows(**fields | changes)
+
+
 BAD_ARGUMENTS = {
-    "inputs of another dtype": ({"inputs": np.zeros((20, INPUTS))}, TypeError, "inputs: expected elements"),
+    "complex inputs": ({"inputs": np.zeros((20, INPUTS), "c16")}, TypeError, "inputs: expected elements"),
+    "swapped inputs": ({"inputs": np.zeros((20, INPUTS), ">f4")}, TypeError, "inputs: expected elements"),
+    "targets of another dtype": ({"targets": np.zeros((20, 1))}, TypeError, "targets: expected elements"),
+    "sparse inputs of another width": (
+        {"inputs": sparse(width=INPUTS + 1)},
+        ValueError,
+        "inputs: expected rows of 5 columns, got 6",
+    ),
+    "sparse columns of int64": (
+        {"inputs": sparse(columns=np.zeros(20, np.int64))},
+        TypeError,
+        "columns of inputs: expected elements of type 'i'",
+    ),
+    "too few sparse rows": (
+        {"inputs": sparse(starts=np.arange(20))},
+        ValueError,
+        "order: expected numbers of 19 samples",
+    ),
     "too few outputs": (
         {"outputs": np.zeros((19, OUTPUTS), np.float32)},
         ValueError,

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from fastbp import losses, optimizers
-from fastbp.engine.plan import ACTIVATIONS, LOSSES
+from fastbp.engine.plan import ACTIVATIONS, ELEMENTS, LOSSES
 from fastbp.engine.planner import build
 from fastbp.layers import Dense
 
@@ -20,6 +20,7 @@ def definitions(file, macro):
 def test_tables_of_kinds_are_those_of_the_core():
     assert list(ACTIVATIONS.items()) == [tuple(line) for line in definitions("kinds.def", "ACTIVATION")]
     assert list(LOSSES.items()) == [tuple(line) for line in definitions("kinds.def", "LOSS")]
+    assert list(ELEMENTS) == [name for name, *_ in definitions("kinds.def", "ELEMENT")]
 
 
 def test_printed_plan():
