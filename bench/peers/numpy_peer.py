@@ -17,7 +17,7 @@ def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool) -> Train:
     """Return ``train(epochs)``; the threads of BLAS follow the environment."""
     arrays = [array for pair in net.weights() for array in pair]
     parameters = np.concatenate([array.ravel() for array in arrays])
-    gradients, m, v = (np.zeros_like(parameters) for _ in range(3))
+    gradients, m, v, scratch = (np.zeros_like(parameters) for _ in range(4))
     places = np.cumsum([array.size for array in arrays])[:-1]
 
     def layers(flat: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -59,14 +59,20 @@ def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool) -> Train:
                 delta = delta @ weights[number][0].T
                 delta *= a > 0 if net.hidden == "relu" else 1 - a * a
         steps += 1
-        m[...] = 0.9 * m + 0.1 * gradients
-        v[...] = 0.999 * v + 0.001 * (gradients * gradients)
-        root = np.sqrt(v / np.float32(1 - 0.999**steps))
-        root += 1e-8
-        np.divide(m, root, out=root)
-        root *= np.float32(1e-3 / (1 - 0.9**steps))
-        np.subtract(parameters, root, out=parameters)
+        adam()
         return float(loss)
+
+    def adam() -> None:
+        """No array is made here: fresh memory would cost more than the arithmetic."""
+        np.multiply(m, 0.9, out=m)
+        np.add(m, np.multiply(gradients, 0.1, out=scratch), out=m)
+        np.multiply(v, 0.999, out=v)
+        np.multiply(gradients, gradients, out=scratch)
+        np.add(v, np.multiply(scratch, 0.001, out=scratch), out=v)
+        np.sqrt(np.divide(v, 1 - 0.999**steps, out=scratch), out=scratch)
+        np.divide(m, np.add(scratch, 1e-8, out=scratch), out=scratch)
+        np.multiply(scratch, 1e-3 / (1 - 0.9**steps), out=scratch)
+        np.subtract(parameters, scratch, out=parameters)
 
     def train(epochs: int) -> float:
         for _ in range(epochs):
