@@ -21,6 +21,13 @@ int fbp_get_threads(void);
 void fbp_set_grain(double flops);
 double fbp_get_grain(void);
 
+/* ---- what the machine can do (machine.c) ---- */
+/* Each member of the largest team does so many rounds of fused multiply-adds in registers; returns the
+ * floating-point operations of all. */
+double fbp_multiply_adds(const fbp_kernels *kernels, int64_t rounds);
+/* The largest team reads and writes each of n elements once. */
+void fbp_sweep_memory(const fbp_kernels *kernels, int64_t n, void *x);
+
 /* ---- plans ---- */
 enum fbp_arena {
     FBP_PARAMETERS,

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_info(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -133,6 +134,21 @@ def _add_info(commands: Any) -> None:
     info.set_defaults(run=_info)
 
 
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure this machine, and training on it",
+        description="Measure what this machine can do, and how fast it trains, in under a minute.",
+    )
+    bench.add_argument("--nets", type=_names, metavar="tiny,mnist", help="of the seven (default: all)")
+    bench.add_argument("--threads", type=_positive, metavar="N", help="most threads (default: all cores)")
+    bench.add_argument(
+        "--seconds", type=_rate, default=25.0, metavar="S", help="rough length of the training (default: 25)"
+    )
+    bench.add_argument("--plot", metavar="FILE", help='image to draw; needs pip install "fastbp[plot]"')
+    bench.set_defaults(run=_bench)
+
+
 def _add_delimiter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--delimiter", type=_delimiter, default="auto", metavar="CHAR", help="(default: auto)"
@@ -163,6 +179,12 @@ def _info(arguments: argparse.Namespace) -> None:
     commands.info(arguments.model)
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    from fastbp import commands
+
+    commands.bench(arguments)
+
+
 def _number(
     convert: Callable[[str], float], accepts: Callable[[float], bool], expected: str
 ) -> Callable[[str], Any]:
@@ -190,6 +212,10 @@ def _sizes(text: str) -> tuple[int, ...]:
     if text.strip() == "0":
         return ()
     return tuple(_positive(part.strip()) for part in text.split(","))
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def _delimiter(text: str) -> str:

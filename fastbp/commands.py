@@ -1,4 +1,4 @@
-"""What the commands of ``fastbp`` do: train, predict, info.
+"""What the commands of ``fastbp`` do: train, predict, info, bench.
 
 Errors are exceptions here; :mod:`fastbp.cli` turns them into one line and an exit code.
 """
@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastbp as bp
+from fastbp import benchmark, machine
 from fastbp.config import config
 from fastbp.console import say
 from fastbp.datasets import load_digits, split_rows
 from fastbp.preprocessing import Preprocessing, choose_task
 from fastbp.table import TableError, read_table
+from fastbp.workloads import NETS
 
 CLASSIFICATION_LOSSES = ("cross_entropy",)
 REGRESSION_LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
@@ -173,6 +175,58 @@ def info(path: str | None) -> None:
         say(f"columns    {', '.join(column.name for column in preprocessing.features)}")
 
 
+def bench(arguments: argparse.Namespace) -> None:
+    """Measure this machine, and training on it over 1 … N threads."""
+    arguments.nets = arguments.nets or list(NETS)
+    for name in arguments.nets:
+        if name not in NETS:
+            raise ValueError(f"--nets: {name!r} is not one of {', '.join(NETS)}")
+    out = None if arguments.plot is None else _writable(arguments.plot, option="--plot")
+    if out:
+        benchmark.check_plot(out)
+    facts = config()
+    say(f"machine    {machine.processor()}")
+    say(f"fastbp     {bp.__version__}, {facts['backend']}, {facts['isa'] or 'NumPy'}")
+    most = arguments.threads or bp.get_num_threads()
+    # the reference has the threads of NumPy, whatever it is told
+    counts = benchmark.thread_counts(most) if facts["backend"] == "native" else [most]
+    say("\nOne training step (forward, loss, backward, Adam; float32): microseconds, share of the FMA peak\n")
+    times = "".join(f"{_count(count, 'thread'):>19}" for count in counts)
+    say(f"{'net':9}{'batch':>6}  {'layers':29}{times}{'speed-up':>10}")
+    limits = dict.fromkeys(counts, benchmark.Limits())
+    steps: list[benchmark.Step] = []
+    for of_net in benchmark.measure([NETS[name] for name in arguments.nets], counts, arguments.seconds):
+        steps += of_net
+        for count in counts:  # anew beside each network: what else runs here slows a measurement down
+            with bp.threads(count):
+                limits[count] = limits[count].or_better(benchmark.Limits.measure())
+        net, speed_up = of_net[0].net, of_net[0].seconds / of_net[-1].seconds
+        times = "".join(_step(step, limits[step.threads]) for step in of_net)
+        layers = "-".join(map(str, net.sizes))
+        say(f"{net.name:9}{net.batch:6}  {layers:29}{times}{speed_up:9.2f}x")
+    say("\nAt most, measured in the same run\n")
+    for count in counts:
+        say(f"{_count(count, 'thread'):12}{_limits(limits[count])}")
+    if out:
+        benchmark.plot(out, steps, limits)
+        say(f"\nplot in    {out}")
+    say("\nBeside other libraries: `python -m bench` in the source tree")
+
+
+def _limits(limits: benchmark.Limits) -> str:
+    if limits.float32 is None or limits.float64 is None or limits.bandwidth is None:
+        return "unknown, only the compiled engine can measure them"
+    return (
+        f"{limits.float32 / 1e9:.1f} GFLOP/s in float32, {limits.float64 / 1e9:.1f} in float64, "
+        f"memory {limits.bandwidth / 1e9:.1f} GB/s"
+    )
+
+
+def _step(step: benchmark.Step, limits: benchmark.Limits) -> str:
+    share = step.share_of_peak(limits)
+    return f"{1e6 * step.seconds:12.1f}" + (" " * 7 if share is None else f" {100 * share:4.0f} %")
+
+
 def _network(arguments: argparse.Namespace, inputs: int, outputs: int, task: str) -> bp.Sequential:
     classify = task == "classification"
     losses = CLASSIFICATION_LOSSES if classify else REGRESSION_LOSSES
@@ -272,19 +326,19 @@ def _fill(arguments: argparse.Namespace, defaults: dict[str, Any]) -> None:
             setattr(arguments, name, value)
 
 
-def _writable(path: str, inputs: Sequence[str] = ()) -> Path:
+def _writable(path: str, inputs: Sequence[str] = (), option: str = "--out") -> Path:
     """Make sure, before the work, that a file can be written at its end."""
     out = Path(path)
     if out.exists():
         if not out.is_file():
-            raise ValueError(f"--out {out}: not a regular file")
+            raise ValueError(f"{option} {out}: not a regular file")
         if any(os.path.exists(other) and out.samefile(other) for other in inputs):
-            raise ValueError(f"--out {out}: this is an input, and would be overwritten")
+            raise ValueError(f"{option} {out}: this is an input, and would be overwritten")
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot write in {out.parent} ({error.strerror})") from None
+        raise ValueError(f"{option} {out}: cannot write in {out.parent} ({error.strerror})") from None
     return out
 
 

@@ -28,7 +28,7 @@ GROUPS = {
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),
-    "machine": ("threads config", "basics choice"),
+    "machine": ("threads config machine", "basics choice"),
     "data": (
         "frames array_like sources samples streams data order metrics metrics.arguments "
         "metrics.regression metrics.classification metrics.probabilities",
@@ -54,7 +54,8 @@ GROUPS = {
         "fastbp",
         "basics descriptions machine data kernels training model tables",
     ),
-    "command line": ("commands cli __main__", "basics machine tables package"),
+    "benchmark": ("workloads benchmark", "machine package"),
+    "command line": ("commands cli __main__", "basics machine tables package benchmark"),
 }
 GROUP_OF = {module: group for group, (modules, _) in GROUPS.items() for module in modules.split(" ")}
 

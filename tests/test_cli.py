@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import fastbp as bp
+from fastbp import machine
 from fastbp.cli import main
 from fastbp.datasets import load_digits
 
@@ -265,6 +266,24 @@ def test_version_and_help(run):
         assert out.startswith("usage: fastbp")
 
 
+# ---- bench ----
+
+
+def test_bench(run, monkeypatch):
+    monkeypatch.setattr(machine, "ROUNDS", 1000)
+    monkeypatch.setattr(machine, "SWEEP_BYTES", 2**16)
+    options = ["--nets", "tiny,tabular", "--threads", 2, "--seconds", 0.01, "--plot", "speed.svg"]
+    code, out, err = run("bench", *options)
+    assert (code, err) == (0, "")
+    for name in ("tiny", "tabular"):
+        assert re.search(rf"^{name} .* [0-9.]+x$", out, re.MULTILINE)
+    native = bp.config.config()["backend"] == "native"
+    found = re.findall(r"^(\d) threads? +(.*)$", out, re.MULTILINE)
+    assert [count for count, _ in found] == (["1", "2"] if native else ["2"])
+    assert all(("GFLOP/s in float32" in limits) == native for _, limits in found)
+    assert os.path.getsize("speed.svg") > 1000
+
+
 # ---- errors ----
 
 
@@ -301,6 +320,11 @@ def assert_refused(result: tuple[int, str, str], *messages: str) -> None:
         (["train", "--threads", "0"], "argument --threads"),
         (["train", "--unknown"], "--unknown"),
         (["predict", "m.safetensors"], "arguments are required: table"),
+        (["bench", "--nets", "tiny,huge"], "--nets: 'huge' is not one of tiny, tabular"),
+        (["bench", "--threads", "0"], "argument --threads"),
+        (["bench", "--seconds", "0"], "argument --seconds"),
+        (["bench", "--plot", "nowhere/speed.png"], "--plot nowhere/speed.png: cannot write"),
+        (["bench", "--plot", "speed.xyz"], "--plot speed.xyz: the name must end in one of"),
     ],
 )
 def test_bad_arguments(run, arguments, message):

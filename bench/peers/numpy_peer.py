@@ -1,70 +1,83 @@
-"""NumPy by hand, as a careful user writes it: in-place updates, no needless copies."""
+"""NumPy by hand, as a careful user writes it.
 
-from collections.abc import Callable
+All parameters lie in one array, so that Adam is one sweep; products go straight to where they belong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from bench.nets import Net
+from bench.peers import Train
+from fastbp.workloads import Net
 
 
-def make(net: Net, threads: int) -> Callable[[int], float]:
-    """Return a function that trains for one epoch of so many batches."""
-    threadpool_limits(threads)
-    parameters = [array for pair in net.weights() for array in pair]
-    m = [np.zeros_like(p) for p in parameters]
-    v = [np.zeros_like(p) for p in parameters]
+def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool) -> Train:
+    """Return ``train(epochs)``; the threads of BLAS follow the environment."""
+    arrays = [array for pair in net.weights() for array in pair]
+    parameters = np.concatenate([array.ravel() for array in arrays])
+    gradients, m, v, scratch = (np.zeros_like(parameters) for _ in range(4))
+    places = np.cumsum([array.size for array in arrays])[:-1]
+
+    def layers(flat: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        views = [part.reshape(a.shape) for part, a in zip(np.split(flat, places), arrays, strict=True)]
+        return list(zip(views[::2], views[1::2], strict=True))
+
+    weights, weight_gradients = layers(parameters), layers(gradients)
+    rows = np.arange(net.batch)
     rng = np.random.default_rng(0)
-    data: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    t = 0
+    steps = 0
 
-    def step(x: np.ndarray, y: np.ndarray) -> float:
-        nonlocal t
+    def step(x: np.ndarray, target: np.ndarray) -> float:
+        nonlocal steps
         activations = [x]
-        depth = len(parameters) // 2
-        for i in range(depth):
-            z = activations[-1] @ parameters[2 * i]
-            z += parameters[2 * i + 1]
-            if i < depth - 1:
+        for number, (weight, bias) in enumerate(weights):
+            z = activations[-1] @ weight
+            z += bias
+            if number < len(weights) - 1:
                 z = np.maximum(z, 0, out=z) if net.hidden == "relu" else np.tanh(z, out=z)
             activations.append(z)
-        z = activations[-1]
-        rows = np.arange(len(z))
         if net.classes:
-            z = z - z.max(axis=1, keepdims=True)
+            z -= z.max(axis=1, keepdims=True)
             delta = np.exp(z)
             total = delta.sum(axis=1, keepdims=True)
-            loss = float((np.log(total[:, 0]) - z[rows, y]).mean())
+            loss = np.mean(np.log(total[:, 0]) - z[rows, target])
             delta /= total
-            delta[rows, y] -= 1
-            delta /= len(z)
+            delta[rows, target] -= 1
+            delta /= net.batch
         else:
-            error = z - y
-            loss = float(np.mean(error**2))
-            delta = error * np.float32(2 / error.size)
-        gradients = [np.empty(0)] * len(parameters)
-        for i in reversed(range(depth)):
-            gradients[2 * i] = activations[i].T @ delta
-            gradients[2 * i + 1] = delta.sum(axis=0)
-            if i:
-                delta = delta @ parameters[2 * i].T
-                a = activations[i]
+            z -= target
+            loss = np.dot(z.ravel(), z.ravel()) / z.size
+            delta = z * np.float32(2 / z.size)
+        for number in reversed(range(len(weights))):
+            a = activations[number]
+            weight_gradient, bias_gradient = weight_gradients[number]
+            np.matmul(a.T, delta, out=weight_gradient)
+            np.sum(delta, axis=0, out=bias_gradient)
+            if number:
+                delta = delta @ weights[number][0].T
                 delta *= a > 0 if net.hidden == "relu" else 1 - a * a
-        t += 1
-        c1, c2 = 1 - 0.9**t, 1 - 0.999**t
-        for p, g, mi, vi in zip(parameters, gradients, m, v, strict=True):
-            mi *= 0.9
-            mi += 0.1 * g
-            vi *= 0.999
-            vi += 0.001 * g * g
-            p -= (1e-3 / c1) * mi / (np.sqrt(vi) / np.sqrt(c2) + 1e-8)
-        return loss
+        steps += 1
+        adam()
+        return float(loss)
 
-    def epoch(steps: int) -> float:
-        if steps not in data:
-            data[steps] = net.samples(steps)
-        X, y = data[steps]
-        order = rng.permutation(len(X)).reshape(steps, net.batch)
-        return sum(step(X[batch], y[batch]) for batch in order) / steps
+    def adam() -> None:
+        """No array is made here: fresh memory would cost more than the arithmetic."""
+        np.multiply(m, 0.9, out=m)
+        np.add(m, np.multiply(gradients, 0.1, out=scratch), out=m)
+        np.multiply(v, 0.999, out=v)
+        np.multiply(gradients, gradients, out=scratch)
+        np.add(v, np.multiply(scratch, 0.001, out=scratch), out=v)
+        np.sqrt(np.divide(v, 1 - 0.999**steps, out=scratch), out=scratch)
+        np.divide(m, np.add(scratch, 1e-8, out=scratch), out=scratch)
+        np.multiply(scratch, 1e-3 / (1 - 0.9**steps), out=scratch)
+        np.subtract(parameters, scratch, out=parameters)
 
-    return epoch
+    def train(epochs: int) -> float:
+        for _ in range(epochs):
+            order = rng.permutation(len(X)) if shuffle else np.arange(len(X))
+            losses = [step(X[batch], y[batch]) for batch in order.reshape(-1, net.batch)]
+        return float(np.mean(losses))
+
+    return train

@@ -1,40 +1,52 @@
-"""PyTorch, eager, with its fused Adam."""
+"""PyTorch: its fused Adam, eager or compiled."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from bench.nets import Net
+import warnings
+from typing import Any
+
+from bench.peers import Train
+from fastbp.workloads import Net
 
 
-def make(net: Net, threads: int) -> Callable[[int], float]:
-    """Return a function that trains for one epoch of so many batches."""
+def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, compiled: bool) -> Train:
+    """Return ``train(epochs)``."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(cores)
+    torch.set_flush_denormal(True)
     modules: list[torch.nn.Module] = []
-    for i, (weight, bias) in enumerate(net.weights()):
-        if i:
+    for number, (weight, bias) in enumerate(net.weights()):
+        if number:
             modules.append(torch.nn.ReLU() if net.hidden == "relu" else torch.nn.Tanh())
         linear = torch.nn.Linear(*weight.shape)
-        linear.weight.data = torch.from_numpy(weight.T.copy())
-        linear.bias.data = torch.from_numpy(bias)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weight.T))
+            linear.bias.copy_(torch.from_numpy(bias))
         modules.append(linear)
     model = torch.nn.Sequential(*modules)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     criterion = torch.nn.CrossEntropyLoss() if net.classes else torch.nn.MSELoss()
-    data: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    X, y = torch.from_numpy(X), torch.from_numpy(y)
 
-    def epoch(steps: int) -> float:
-        if steps not in data:
-            X, y = net.samples(steps)
-            data[steps] = torch.from_numpy(X), torch.from_numpy(y)
-        X, y = data[steps]
-        total = torch.zeros(())
-        for batch in torch.randperm(len(X)).view(steps, net.batch):
-            optimizer.zero_grad(set_to_none=True)
-            loss = criterion(model(X[batch]), y[batch])
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        return float(total) / steps
+    def mean_loss(batch: torch.Tensor) -> torch.Tensor:
+        return criterion(model(X.index_select(0, batch)), y.index_select(0, batch))
 
-    return epoch
+    if compiled:
+        warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
+        torch._inductor.config.force_disable_caches = True  # the time to compile, not to find it on the disk
+        mean_loss = torch.compile(mean_loss, fullgraph=True)
+
+    def train(epochs: int) -> float:
+        for _ in range(epochs):
+            order = torch.randperm(len(X)) if shuffle else torch.arange(len(X))
+            losses = []
+            for batch in order.split(net.batch):
+                optimizer.zero_grad(set_to_none=True)
+                loss = mean_loss(batch)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
+
+    return train

@@ -25,6 +25,7 @@ typedef int64_t integer;
 #elif defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
+#define VECTOR_REGISTERS 32
 #define X86_PREFIX _mm512_
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -37,8 +38,13 @@ typedef int64_t integer;
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 32
 #else
 #error "no vector instruction set that this library knows"
+#endif
+
+#ifndef VECTOR_REGISTERS
+#define VECTOR_REGISTERS 16
 #endif
 
 #define VL ((int)(VECTOR_BYTES / sizeof(real))) /* elements of a vector */

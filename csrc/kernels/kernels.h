@@ -224,6 +224,10 @@ typedef struct fbp_kernels {
     void (*moving_average)(int first, double momentum, int64_t n, const void *parameters, void *average);
     /* columns whose Euclidean norm is larger than the limit shrink to it */
     void (*max_norm)(double limit, int64_t rows, int64_t columns, void *x, ptrdiff_t x_row);
+
+    /* machine.h: so many rounds of x = factor * x + term on that many vectors in registers; returns their sum */
+    int chains;
+    double (*multiply_add_chains)(int64_t rounds, double factor, double term);
 } fbp_kernels;
 
 #endif

@@ -14,6 +14,7 @@
 #include "gradient.h"
 #include "kernels.h"
 #include "loss.h"
+#include "machine.h"
 #include "noise.h"
 #include "norm.h"
 #include "optimizer.h"
@@ -79,4 +80,6 @@ const fbp_kernels TABLE_NAME = {
     .rmsprop = rmsprop,
     .moving_average = moving_average,
     .max_norm = max_norm,
+    .chains = CHAINS,
+    .multiply_add_chains = multiply_add_chains,
 };

@@ -58,6 +58,9 @@ cdef extern from "fastbp.h":
     void fbp_set_grain(double flops)
     double fbp_get_grain()
 
+    double fbp_multiply_adds(const fbp_kernels *kernels, int64_t rounds) nogil
+    void fbp_sweep_memory(const fbp_kernels *kernels, int64_t n, void *x) nogil
+
     ctypedef struct fbp_tensor:
         int arena
         int per_row

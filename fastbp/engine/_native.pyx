@@ -124,6 +124,26 @@ cdef class Buffer:
 
 CODES = {"float32": "f", "float64": "d"}
 
+# ---- what the machine can do ---------------------------------------------------------------------
+
+
+def multiply_adds(dtype, int64_t rounds):
+    """Let all threads do so many rounds of fused multiply-adds in registers; return their operations."""
+    cdef const fbp_kernels *kernels = find_kernels(_element(dtype))
+    cdef double operations
+    with nogil:
+        operations = fbp_multiply_adds(kernels, rounds)
+    return operations
+
+
+def sweep(x):
+    """Let all threads read and write each element of an array once."""
+    cdef Buffer xb = Buffer(x, "x", CODES[x.dtype.name], True)
+    cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
+    with nogil:
+        fbp_sweep_memory(kernels, xb.size(), xb.view.buf)
+
+
 # ---- plans ---------------------------------------------------------------------------------------
 
 

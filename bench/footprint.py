@@ -1,0 +1,112 @@
+"""``python -m bench.footprint``: what a library costs beside its work: time to import, and memory.
+
+Memory is the peak resident size of a process that trains the network "mnist" for an epoch, over that of a
+bare process with NumPy, less the samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from bench import tables
+from bench.peers import PEERS
+from bench.processes import environment
+from fastbp.workloads import NETS
+
+NET = NETS["mnist"]
+REPEATS = 7
+LEFT_OUT = ("jax-step", "torch-compile")  # the libraries of other rows
+
+PEAK = """
+def peak():
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    except OSError:  # macOS counts in bytes; Windows does not tell
+        import importlib.util
+        if importlib.util.find_spec("resource") is None:
+            return float("nan")
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+"""
+TRAIN = """
+from bench.peers import PEERS
+from fastbp.workloads import NETS
+net = NETS["{net}"]
+X, y = net.samples()
+PEERS["{peer}"].make(net, X, y, 1, shuffle=True)(1)
+"""
+
+
+def run(program: str) -> tuple[str, float]:
+    """Run Python in a process of its own; return its output and the seconds from start to exit."""
+    begin = time.perf_counter()
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", program], stdout=subprocess.PIPE, text=True, check=True, env=environ
+    )
+    return result.stdout, time.perf_counter() - begin
+
+
+def peak_memory(program: str = "") -> float:
+    """Bytes of a process with NumPy that runs a program; NaN where the system does not tell."""
+    return float(run(f"import numpy\n{program}\n{PEAK}\nprint(peak())")[0].splitlines()[-1])
+
+
+def measure(repeats: int = REPEATS) -> list[dict[str, Any]]:
+    """Measure each library that is installed."""
+    peers = {name: p for name, p in PEERS.items() if p.installed and name not in LEFT_OUT}
+    arrays = sum(array.nbytes for array in NET.samples())
+    with environment(1):
+        times: dict[str, list[float]] = {name: [] for name in peers}
+        for _ in range(repeats):
+            for name, peer in peers.items():
+                times[name].append(run(f"import numpy, {peer.imported_as}")[1])
+        bare = peak_memory()
+        peaks = {name: peak_memory(TRAIN.format(net=NET.name, peer=name)) for name in peers}
+    return [
+        {
+            "peer": name,
+            "import_seconds": statistics.median(
+                own - numpy for own, numpy in zip(times[name], times["numpy"], strict=True)
+            ),
+            "process_seconds": statistics.median(times[name]),
+            "peak_bytes": peaks[name],
+            "over_numpy_bytes": peaks[name] - bare - arrays,
+        }
+        for name in peers
+    ]
+
+
+HEADS = ("opponent", "import over NumPy, ms", "process, ms", "peak, MB", "over NumPy and data, MB")
+
+
+def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the table."""
+    return [
+        [
+            row["peer"],
+            f"{1e3 * row['import_seconds']:.0f}",
+            f"{1e3 * row['process_seconds']:.0f}",
+            tables.number(row["peak_bytes"] / 1e6),
+            tables.number(row["over_numpy_bytes"] / 1e6),
+        ]
+        for row in rows
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.footprint", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="imports of each library")
+    print(tables.text(HEADS, cells(measure(parser.parse_args().repeats))))
+
+
+if __name__ == "__main__":
+    main()

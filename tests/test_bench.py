@@ -1,0 +1,217 @@
+"""``python -m bench``: small and short, with the opponents that are installed."""
+
+import gzip
+import json
+import math
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from bench import __main__ as bench
+from bench import accuracy, footprint, latency, report, tables, training
+from bench.peers import PEERS, Peer
+from bench.processes import THREAD_VARIABLES, Failure, Worker, environment
+from fastbp.benchmark import Limits
+from fastbp.threads import available_cores
+from fastbp.workloads import Net
+
+QUICK = [name for name, peer in PEERS.items() if peer.installed and name != "torch-compile"]
+TWO = ["fastbp", "numpy"]
+"""That are always there."""
+
+
+# ---- training ----
+
+
+@pytest.mark.parametrize(
+    "net",
+    [Net("two classes", 8, (3, 5, 2), "relu", True, 2), Net("values", 8, (3, 5, 1), "tanh", False, 2)],
+    ids=lambda net: net.name,
+)
+def test_opponents_do_the_same_work(net):
+    rows = training.measure(net, QUICK, cores=1, rounds=2, seconds=0.0)
+    assert [(row.peer, row.error) for row in rows] == [(peer, "") for peer in QUICK]
+    for row, difference in training.differences(rows):
+        assert difference < 1e-4, row
+    for row in rows:
+        assert len(row.seconds) == len(row.ratios) == 2 and min(row.seconds) > 0
+    assert rows[0].ratio == 1.0
+    assert report.verdict(rows).startswith("The same work")
+
+
+def test_losses_are_of_the_steps_that_were_done():
+    """The steps change the loss by more than is tolerated: who did not do them would be found."""
+    net = Net("n", 8, (3, 5, 2), "relu", True, 2)
+    (row,) = training.measure(net, ["numpy"], cores=1, rounds=1, seconds=0.0)
+    untrained = PEERS["numpy"].make(net, *net.samples(training.CHECK_BATCHES), 1, shuffle=False)(1)
+    assert untrained - row.loss > 5 * training.TOLERANCE
+
+
+def test_an_opponent_that_fails_is_named_and_left_out():
+    net = Net("n", 8, (3, 5, 2), "nonsense", True, 2)  # NumPy takes what is not relu for tanh
+    failed, fine = training.measure(net, TWO, cores=1, rounds=1, seconds=0.0)
+    assert "nonsense" in failed.error and failed.error.startswith("ValueError: ")
+    assert fine.error == "" and len(fine.seconds) == 1 and fine.ratio is None
+    assert [line[1] for line in report.training_cells([failed, fine], Limits())] == ["numpy"]
+
+
+@pytest.mark.parametrize("loss", [1.01, math.nan])
+def test_other_work_is_said_loudly(loss):
+    losses = {"a": 1.0, "b": loss, "c": 1.0}
+    rows = [training.Row("n", 1, peer, 1, 1, loss=value) for peer, value in losses.items()]
+    verdict = report.verdict(rows)
+    assert "NOT THE SAME WORK" in verdict and "n on 1 core: b " in verdict
+    assert ": a " not in verdict
+    broken = training.Row("n", 1, "d", 1, 1, loss=9.0, error="it broke")
+    assert "d" not in [row.peer for row, _ in training.differences([*rows, broken])]
+
+
+def test_ratios_are_of_pairs():
+    row = training.Row("n", 1, "p", 1, 1, seconds=[4.0, 1.0, 6.0], ratios=[2.0, 5.0, 3.0])
+    assert (row.least, row.median, row.ratio) == (1.0, 4.0, 3.0)
+
+
+def test_the_whole_program(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PEERS, "ghost", Peer("ghost-package", "no_such_module", "", ""))
+    page, numbers = tmp_path / "report", tmp_path / "numbers.json"
+    options = ["--nets", "tiny", "--peers", "fastbp,numpy,ghost", "--rounds", "2", "--seconds", "0"]
+    cores = list(range(1, min(2, available_cores()) + 1))
+    options += ["--cores", ",".join(map(str, cores)), "--json", str(numbers), "--report", str(page)]
+    assert bench.main(options) == 0
+    output = capsys.readouterr().out
+    assert "ghost: ghost-package is not installed, left out" in output
+    assert "The same work" in output
+    result = json.loads(numbers.read_text("utf-8"))
+    assert [(row["cores"], row["peer"]) for row in result["training"]] == [(c, p) for c in cores for p in TWO]
+    assert result["about"]["versions"].startswith("fastbp ")
+    assert set(result["limits"]["1"]) == {"float32", "float64", "bandwidth"}
+    text = (page / "README.md").read_text("utf-8")
+    assert "| tiny | fastbp |" in text and result["about"]["commit"] in text
+    pictures = {path.name for path in page.glob("*.png")}
+    assert pictures == set(re.findall(r"\((.*\.png)\)", text))
+    assert {f"time-{c}.png" for c in cores} <= pictures
+
+
+def test_other_work_is_an_exit_code(monkeypatch, capsys):
+    def measure(net, peers, cores, rounds, seconds):
+        return [
+            training.Row(net.name, cores, peer, 1, 1, seconds=[1.0], loss=loss)
+            for peer, loss in zip(peers, (1.0, 2.0), strict=True)
+        ]
+
+    monkeypatch.setattr(training, "measure", measure)
+    assert bench.main(["--nets", "tiny", "--peers", "fastbp,numpy"]) == 1
+    assert "NOT THE SAME WORK" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--nets", "huge"], "'huge' is not one of tiny"),
+        (["--peers", "abacus"], "'abacus' is not one of fastbp"),
+        (["--also", "weather"], "'weather' is not one of accuracy"),
+        (["--cores", "one"], "expected numbers such as 1,2"),
+        (["--cores", "0"], "expected numbers from 1"),
+        (["--cores", "100000"], "expected numbers from 1"),
+        (["--rounds", "0"], "--rounds: expected at least 1"),
+    ],
+)
+def test_bad_options(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        bench.main(options)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+# ---- processes ----
+
+
+def test_processes_are_pinned_and_told_their_threads():
+    before = dict(os.environ)
+    with environment(1):
+        assert all(os.environ[name] == "1" for name in THREAD_VARIABLES)
+        if hasattr(os, "sched_getaffinity"):
+            assert len(os.sched_getaffinity(0)) == 1
+    assert dict(os.environ) == before
+    assert available_cores() >= 1
+
+
+def test_failures_of_processes_are_told():
+    worker = Worker(1, training.trainer, "nobody", None, 1)
+    with pytest.raises(Failure, match="AttributeError"):
+        worker.ask("start")
+    worker.stop()
+    worker = Worker(1, os._exit, 3)
+    with pytest.raises(Failure, match="exit code 3"):
+        worker.ask("anything")
+    worker.stop()
+
+
+# ---- the other measurements ----
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    with gzip.open(path, "wb") as file:
+        file.write(header + array.tobytes())
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Pictures that show their class as a bright line."""
+    rng = np.random.default_rng(0)
+    for part, rows in (("train", 600), ("t10k", 100)):
+        labels = rng.integers(0, 10, rows).astype(np.uint8)
+        pictures = rng.integers(0, 100, (rows, 12, 12)).astype(np.uint8)
+        pictures[np.arange(rows), labels] = 255
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", pictures)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", labels)
+    return tmp_path
+
+
+def test_time_to_accuracy(images):
+    X, y = accuracy.load(images, "train")
+    assert X.shape == (600, 144) and X.dtype == np.float32 and X.max() == 1.0
+    assert set(y.tolist()) == set(range(10))
+    rows = accuracy.measure(images, cores=1, seeds=1, target=0.9)
+    assert [row["peer"] for row in rows] == [peer for peer in accuracy.PEERS if peer in QUICK]
+    for row in rows:
+        assert row["reached"] == 1 and row["seconds"] > 0
+        assert 1 <= row["epochs"] < accuracy.MOST_EPOCHS
+    assert accuracy.cells(rows)[0][-1] == "1.00"
+
+
+def test_latency(monkeypatch):
+    monkeypatch.setattr(latency, "CALLS", {name: latency.CALLS[name] for name in TWO})
+    rows = latency.measure(rounds=1)
+    assert [(row["peer"], row["error"]) for row in rows] == [(name, "") for name in TWO]
+    assert [line[0] for line in latency.cells(rows)] == TWO
+
+
+def test_footprint(monkeypatch):
+    monkeypatch.setattr(footprint, "PEERS", {name: PEERS[name] for name in TWO})
+    own, numpy = footprint.measure(repeats=1)
+    assert numpy["import_seconds"] == 0
+    assert own["process_seconds"] > 0
+    assert own["over_numpy_bytes"] < own["peak_bytes"] or sys.platform == "win32"
+    assert len(footprint.cells([own, numpy])) == 2
+
+
+# ---- tables ----
+
+
+def test_tables():
+    assert tables.text(("net", "µs"), [("a", "1.5"), ("long", "20")]) == "net    µs\na     1.5\nlong   20"
+    assert tables.text(("a", "b"), [("1", "2")], least=(3,)) == "a    b\n1    2"
+    assert tables.markdown(("net", "µs"), [("a", "1")]) == "| net | µs |\n| --- | ---: |\n| a | 1 |"
+    numbers = [tables.number(value) for value in (None, math.nan, 0.12345, 12.345, 12345.6)]
+    assert numbers == ["-", "-", "0.123", "12.3", "12346"]
+    assert [tables.percent(value) for value in (None, 0.876)] == ["-", "88 %"]
+
+
+def test_the_command_is_in_the_report(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bench", "--cores", "1"])
+    assert bench.about(["numpy"], None)["command"] == "python -m bench --cores 1"
