@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "memory.h"
 #include "ops/ops.h"
+#include "shapes.h"
 
 static const fbp_op_schema schemas[] = {
 #define OP(name, operands, attributes) {#name, operands, attributes, 0},
@@ -57,6 +58,10 @@ struct fbp_program {
     char *workspace;   /* with blocks each member has one of its own, behind its scratch */
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
+    int penalties;        /* operations whose sums belong to the loss */
+    int64_t accumulation; /* batches whose gradients make one step */
+    fbp_table *tables;    /* of embeddings */
+    int table_count;
     char *scratch; /* one piece per member, for the largest team so far */
     int scratch_members;
 };
@@ -79,7 +84,8 @@ static const char *check_tensor(const fbp_tensor *t, const int64_t size[4], int6
     if (t->arena >= FBP_ARENAS) return "unknown arena";
     if (t->columns < 1 || t->rows < 1 || t->stride < t->columns || t->offset < 0) return "bad shape";
     if (t->per_row && t->rows < batch) return "fewer rows than the batch";
-    if (!t->per_row == (t->arena >= FBP_WORKSPACE)) return "operand in an arena of the other kind";
+    if (t->per_row ? t->arena < FBP_WORKSPACE : t->arena > FBP_WORKSPACE)
+        return "operand in an arena of the other kind";
     if (t->arena > FBP_WORKSPACE) return t->offset ? "offset into the caller's matrix" : NULL;
     /* products read rows of weights and activations up to the end of a vector */
     int64_t slack = t->arena == FBP_PARAMETERS || t->arena == FBP_WORKSPACE ? LONGEST_VECTOR : 0;
@@ -94,6 +100,7 @@ static const char *check_attributes(const fbp_op *op) {
     double first = op->attribute[0];
     if (!strncmp(names, "activation", 10) && !(first >= 0 && first < FBP_ACTIVATIONS)) return "unknown activation";
     if (!strncmp(names, "loss", 4) && !(first >= 0 && first < FBP_LOSSES)) return "unknown loss";
+    if (!strcmp(names, "steps") && !(first >= 1 && first <= 1e15)) return "no number of steps";
     return NULL;
 }
 
@@ -102,9 +109,13 @@ static const char *check_shapes(const fbp_op *op) {
     const fbp_tensor *o = op->operand;
     const char *name = schemas[op->kind].name;
     const int copies = !strcmp(name, "gather") || !strcmp(name, "scatter");
-    unsigned per_row = strncmp(schemas[op->kind].operands, "parameters", 10) ? ~0u : 0; /* bit mask */
+    const char *operands = schemas[op->kind].operands;
+    const int flat = !strncmp(operands, "parameters", 10) || !strncmp(operands, "gradients", 9);
+    unsigned per_row = flat ? 0 : ~0u; /* bit mask */
     int fits = 1;
-    if (!strcmp(name, "dense_forward")) {
+    if (fbp_known_shapes(op, name, &per_row, &fits)) {
+        /* shapes.c said all */
+    } else if (!strcmp(name, "dense_forward")) {
         per_row = 1 | 8;
         fits = o[0].columns == o[1].rows && o[3].columns == o[1].columns &&
                (!present(&o[2]) || o[2].columns == o[1].columns);
@@ -119,16 +130,21 @@ static const char *check_shapes(const fbp_op *op) {
     } else if (strstr(name, "loss")) {
         fits = o[1].columns == o[0].columns || (strstr(name, "cross_entropy") && o[1].columns == 1);
         fits = fits && o[3].columns == o[0].columns && (!present(&o[2]) || o[2].stride == 1); /* weights: a vector */
-    } else {
-        for (int i = 1; i < FBP_OPERANDS; i++) fits = fits && (!present(&o[i]) || o[i].columns == o[0].columns);
+    } else if (!strcmp(name, "penalty") || !strcmp(name, "gradient_norms")) {
+        fits = o[1].columns == blocks_of(&o[0]);
+    } else if (strcmp(name, "clip_norm") != 0) { /* which takes the norms of other gradients too */
+        for (int i = 1; i < FBP_OPERANDS; i++)
+            fits = fits && (!present(&o[i]) || (o[i].columns == o[0].columns && (per_row || o[i].rows == o[0].rows)));
     }
+    const int gradient = !strcmp(name, "scatter") && o[0].arena == FBP_GRADIENTS;
+    if (gradient) per_row = 2;
     if (!fits) return "operands of different shapes";
     for (int i = 0; i < FBP_OPERANDS; i++) {
         if (!present(&o[i])) continue;
         if (o[i].per_row != (int)(per_row >> i & 1)) return "operand in an arena of the other kind";
         if (o[i].arena > FBP_WORKSPACE && !copies) return "only gather and scatter reach the caller's matrices";
     }
-    if (copies && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
+    if (copies && !gradient && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
         return "gather leads to the workspace, scatter from it";
     if (!strcmp(name, "scatter") && o[1].arena != FBP_OUTPUTS && o[1].arena != FBP_INPUT_GRADIENTS)
         return "scatter to a matrix that is only read";
@@ -181,7 +197,8 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     size_t workspace = lanes ? 0 : (size_t)size[FBP_WORKSPACE] * kernels->element;
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
     p->memory = fbp_allocate(loss + lane_loss + gradient + workspace);
-    if (!p->ops || !p->memory) {
+    int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
+    if (!p->ops || !p->memory || tables_status != FBP_OK) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
     }
@@ -190,6 +207,11 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->lane_loss = (double *)((char *)p->memory + loss);
     p->lane_gradients = (char *)p->lane_loss + lane_loss;
     p->workspace = p->lane_gradients + gradient;
+    p->accumulation = 1;
+    for (int i = 0; i < count; i++) {
+        p->penalties += functions[p->ops[i].kind] == fbp_op_penalty;
+        if (functions[p->ops[i].kind] == fbp_op_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];
+    }
     *program = p;
     return FBP_OK;
 }
@@ -199,6 +221,7 @@ void fbp_program_destroy(fbp_program *p) {
     free(p->ops);
     fbp_free(p->memory);
     fbp_free(p->scratch);
+    fbp_tables_destroy(p->tables, p->table_count);
     free(p);
 }
 
@@ -225,14 +248,37 @@ static double weight_of(const fbp_batch *batch) {
     return batch->kernels->sum(batch->rows, weights + batch->position * (int64_t)batch->kernels->element, NULL);
 }
 
-/* The team shares each operation; after it all wait for each other. */
+/* of the weights: the same for each sample of the batch */
+static double penalty(const fbp_program *p, const fbp_batch *batch) {
+    double total = 0;
+    for (int i = 0; p->penalties && i < p->count; i++) {
+        const fbp_tensor *sums = &p->ops[i].operand[1];
+        if (functions[p->ops[i].kind] == fbp_op_penalty)
+            total += p->kernels->sum(sums->columns, at(sums, batch, 0), NULL);
+    }
+    return total;
+}
+
+/* The team shares the operation; after it all wait for each other. */
+static void execute(const fbp_program *p, const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    fbp_op_function *function = functions[op->kind];
+    if (op->phase == FBP_UPDATE) {
+        /* until all gradients of the step are there */
+        if (batch->waiting < p->accumulation - 1 && function != fbp_op_accumulate) return;
+        if (op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS) {
+            fbp_update_rows(function, op, batch, member);
+            fbp_team_wait(member);
+            return;
+        }
+    }
+    function(op, batch, member);
+    fbp_team_wait(member);
+}
+
 static void run_together(const job *j, const fbp_batch *batch, const fbp_member *member) {
     const fbp_program *p = j->program;
-    for (int i = 0; i < p->count; i++) {
-        if (!asked(j->request, p->ops[i].phase)) continue;
-        functions[p->ops[i].kind](&p->ops[i], batch, member);
-        fbp_team_wait(member);
-    }
+    for (int i = 0; i < p->count; i++)
+        if (asked(j->request, p->ops[i].phase)) execute(p, &p->ops[i], batch, member);
 }
 
 /* Each member takes blocks of rows through all operations by itself; then gradients are added up and used. */
@@ -269,11 +315,8 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
                                p->flat[FBP_GRADIENTS] + some.begin * element);
         fbp_team_wait(member);
     }
-    for (int i = 0; i < p->count; i++) {
-        if (p->ops[i].phase != FBP_UPDATE || !asked(j->request, FBP_UPDATE)) continue;
-        functions[p->ops[i].kind](&p->ops[i], batch, member);
-        fbp_team_wait(member);
-    }
+    for (int i = 0; i < p->count; i++)
+        if (p->ops[i].phase == FBP_UPDATE && asked(j->request, FBP_UPDATE)) execute(p, &p->ops[i], batch, member);
     if (member->index == 0) batch->row_loss[0] = sum_of(p->lane_loss, lanes);
 }
 
@@ -291,7 +334,10 @@ static void run_batches(void *context, const fbp_member *member) {
     memcpy(batch.arena, request->data, sizeof batch.arena);
     memcpy(batch.arena, p->flat, sizeof p->flat);
     batch.arena[FBP_WORKSPACE] = p->workspace;
-    batch.step = p->counters[0], batch.draw = (uint64_t)p->counters[1];
+    int64_t turn = p->counters[0]; /* batches that took part in an update */
+    batch.draw = (uint64_t)p->counters[1];
+    if (request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
+        batch.tables = p->tables, batch.table_count = p->table_count;
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
     double loss_sum = 0, weight_sum = 0;
 
@@ -300,18 +346,22 @@ static void run_batches(void *context, const fbp_member *member) {
         batch.position = position;
         batch.rows = end - position < size ? end - position : size;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
-        batch.step += asked(request, FBP_UPDATE);
+        batch.follows = number > 0;
+        turn += asked(request, FBP_UPDATE);
+        batch.step = (turn + p->accumulation - 1) / p->accumulation;
+        batch.waiting = p->accumulation > 1 ? (turn - 1) % p->accumulation : 0;
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
         if (asked(request, FBP_LOSS)) batch.weight_sum = weight_of(&batch);
         (in_blocks(p) ? run_lanes : run_together)(j, &batch, member);
         if (asked(request, FBP_LOSS) && member->index == 0) {
             loss_sum += in_blocks(p) ? p->row_loss[0] : sum_of(p->row_loss, batch.rows);
+            loss_sum += batch.weight_sum * penalty(p, &batch);
             weight_sum += batch.weight_sum;
         }
         fbp_team_wait(member); /* the next batch may write over the losses now */
     }
     if (member->index == 0) {
-        p->counters[0] = batch.step, p->counters[1] = (int64_t)batch.draw;
+        p->counters[0] = turn, p->counters[1] = (int64_t)batch.draw;
         j->result->loss_sum = loss_sum, j->result->weight_sum = weight_sum;
     }
 }

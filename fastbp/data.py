@@ -9,7 +9,7 @@ argument, the place, what was expected and what came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from fastbp.array_like import Array, Table, describe, read, require, require_finite
 from fastbp.checks import check_number
+from fastbp.engine.plan import Index
 from fastbp.frames import Categories, as_frame, encode
-from fastbp.samples import Inputs
+from fastbp.samples import Inputs, column_of
 from fastbp.sources import MappedRows, is_mapped, is_sparse, sparse_rows
 
 TargetKind = Literal["values", "probabilities", "classes"]
@@ -92,6 +93,33 @@ def features(
     if isinstance(found, np.ndarray) and found.dtype.kind == "f":
         require_finite(table)
     return found
+
+
+def require_indices(X: Inputs, indices: Sequence[Index], argument: str = "X") -> None:
+    """Require whole numbers in range where a layer looks up the rows of a table.
+
+    Parameters
+    ----------
+    X : ndarray, SparseRows or MappedRows, shape (n, k)
+        As :func:`features` returns it.
+    indices : sequence of Index
+        Columns, each with the layer that looks it up and the number of rows of its table.
+    argument : str
+        What to call it in messages.
+
+    Raises
+    ------
+    ValueError
+        Naming column, layer and row.
+    """
+    for index in indices:
+        column = column_of(X, index.column)
+        wrong = np.flatnonzero((column < 0) | (column > index.count - 1) | (column != np.rint(column)))
+        if wrong.size:
+            raise ValueError(
+                f"{argument} must hold whole numbers from 0 to {index.count - 1} in column {index.column}, "
+                f"which layer {index.layer!r} looks up, but is {column[wrong[0]]:.9g} at row {wrong[0]}"
+            )
 
 
 def targets(
@@ -292,7 +320,7 @@ def _matrix(array: NDArray[Any], argument: str) -> NDArray[Any]:
                 f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
             )
         elif len(shape) > 2:
-            hint = f": use {argument}.reshape(len({argument}), -1)"
+            hint = f": use {argument}.reshape(len({argument}), -1), or begin the model with Flatten()"
         raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
     if not array.size:
         raise ValueError(f"{argument} is empty: shape {shape}")

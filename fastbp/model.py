@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastbp import data, frozen, intake, model_file, saving, training
+from fastbp import data, frozen, intake, model_file, saving, shape, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
 from fastbp.frames import as_frame, categories, feature_names
@@ -85,11 +85,24 @@ class Sequential(LayerStack):
         X = as_frame(X, argument)
         _check_names(feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
+        X = shape.rows(X) if isinstance(self.layers[0], shape.Flatten) else X
         inputs = data.features(
             X, dtype=self.dtype, columns=columns, argument=argument, categories=self.categories
         )
         self.build(inputs.shape[1])
+        data.require_indices(inputs, self._require_network().plan.indices, argument)
         return inputs
+
+    def _rows(self, values: Any) -> Any:
+        """Targets or deltas in the shape of the outputs, as rows."""
+        return shape.rows(values) if isinstance(self.layers[-1], shape.Reshape) else values
+
+    def _shaped(self, outputs: Array) -> Array:
+        """Rows of outputs in the shape that users see."""
+        last = self.layers[-1]
+        return (
+            outputs.reshape(-1, *last.shape(self.output_size)) if isinstance(last, shape.Reshape) else outputs
+        )
 
     def _samples(
         self,
@@ -106,7 +119,12 @@ class Sequential(LayerStack):
         inputs = self._inputs(X, f"{prefix}X", names)
         rows, kind = len(inputs), self.loss.target_kind
         targets = data.targets(
-            y, dtype=self.dtype, rows=rows, kind=kind, columns=self.output_size, argument=f"{prefix}y"
+            self._rows(y),
+            dtype=self.dtype,
+            rows=rows,
+            kind=kind,
+            columns=self.output_size,
+            argument=f"{prefix}y",
         )
         weights = data.sample_weights(
             sample_weight, rows=rows, dtype=self.dtype, argument=f"{prefix}sample_weight"
@@ -149,7 +167,8 @@ class Sequential(LayerStack):
             Numbers in any array, memory-mapped file, SciPy sparse matrix, nested list, pandas or polars
             frame, or Arrow table; categories of a frame are read as their codes 0, 1, ... Without `y`: an
             iterable of batches (X, y) or (X, y, sample_weight), or a function without arguments that returns
-            an iterable of such chunks for each epoch.
+            an iterable of such chunks for each epoch. A model that begins with a
+            :class:`fastbp.layers.Flatten` takes samples of any shape.
         y : array_like, shape (n,) or (n, output_size), optional
             Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
         epochs : int
@@ -208,9 +227,10 @@ class Sequential(LayerStack):
             batch_size = min(batch_size or 32, len(samples))
         samples, validation = intake.hold_out(self, samples, validation_data, validation_split, names, epochs)
         self.feature_names = names or self.feature_names
-        return training.train(
+        network = self._require_network()
+        history = training.train(
             self,
-            self._require_network(),
+            network,
             samples,
             validation,
             epochs=epochs,
@@ -220,6 +240,8 @@ class Sequential(LayerStack):
             verbosity=verbosity,
             rng=self._rng,
         )
+        network.adopt_average()
+        return history
 
     def train_on_batch(
         self,
@@ -252,7 +274,7 @@ class Sequential(LayerStack):
         ndarray, shape (n, output_size)
         """
         inputs = self._inputs(X)
-        return self._require_network().forward(inputs, check_flag("training", training))
+        return self._shaped(self._require_network().forward(inputs, check_flag("training", training)))
 
     def backward(self, dY: ArrayLike) -> Array:
         """Run the last forward batch backward: fill the gradients and return ∂L/∂X.
@@ -276,7 +298,7 @@ class Sequential(LayerStack):
         rows = network.forward_rows
         if rows is None:
             raise RuntimeError("backward needs a forward pass right before it: call model.forward(X) first")
-        delta = data.output_gradients(dY, dtype=self.dtype)
+        delta = data.output_gradients(self._rows(dY), dtype=self.dtype)
         expected = rows, self.output_size
         if delta.shape != expected:
             raise ValueError(
@@ -305,7 +327,7 @@ class Sequential(LayerStack):
         ndarray, shape (n, output_size)
         """
         inputs = self._inputs(X)
-        return self._require_network().predict(inputs)
+        return self._shaped(self._require_network().predict(inputs))
 
     def freeze(self) -> frozen.Frozen:
         """Return the forward pass over the weights as they are now, for use in production.

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp import full_batch
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
@@ -62,7 +63,7 @@ class Network:
     parameters, gradients, state : ndarray
         Flat arrays; see :class:`fastbp.engine.plan.Plan`.
     counters : ndarray of two int64
-        Optimizer steps, and training forward passes, so far.
+        Batches that took part in an optimizer step, and training forward passes, so far.
     """
 
     def __init__(
@@ -126,6 +127,11 @@ class Network:
         self._bind()
 
     @property
+    def loss(self) -> Loss | None:
+        """The loss that training minimises."""
+        return self._task[0]
+
+    @property
     def output_size(self) -> int:
         """Number of outputs."""
         return self.plan.columns["outputs"]
@@ -136,18 +142,50 @@ class Network:
         return next(reversed(self._programs.values())).plan if self._programs else self.plan
 
     def tensors(self, optimizer: bool) -> dict[str, Array]:
-        """Live views of the parameters, and of the optimizer's slots if wanted, by the names in a file."""
-        views = {f"{layer.name}.{name}": v for layer in self.layers for name, v in layer.parameters.items()}
+        """Live views of all that a file holds, by its name; of the optimizer's slots only if wanted."""
+        views = {
+            f"{layer.name}.{name}": view
+            for layer in self.layers
+            for name, view in (layer.parameters | layer.statistics).items()
+        }
         if not optimizer:
             return views
         layers = {layer.name: layer for layer in self.layers}
-        slots = self.state.reshape(len(self.plan.slots), -1) if self.plan.slots else ()
-        for slot, flat in zip(self.plan.slots, slots, strict=True):
+        for slot in self.plan.slots:
+            flat = self._slot(slot)
             for parameter in self.plan.parameters:
-                layer, _, name = parameter.name.rpartition(".")
+                if not parameter.trained:
+                    continue
+                layer, _, name = parameter.name.partition(".")
                 memory = parameter.tensor.matrix(flat)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
+
+    def _slot(self, name: str) -> Array:
+        """One of the optimizer's arrays, laid out like the parameters."""
+        size, number = self.parameters.size, self.plan.slots.index(name)
+        return self.state[number * size : (number + 1) * size]
+
+    @property
+    def has_average(self) -> bool:
+        """Whether the optimizer keeps a moving average of the parameters, and has begun with it."""
+        return "average" in self.plan.slots and self.counters[0] >= self._task[1].accumulation
+
+    def swap_average(self) -> None:
+        """Put the moving average in the place of the parameters, and the other way round."""
+        average, parameters = self._average()
+        parameters[...], average[...] = average.copy(), parameters.copy()
+
+    def adopt_average(self) -> None:
+        """Let the parameters become their moving average, if there is one: what a training ends with."""
+        if self.has_average:
+            average, parameters = self._average()
+            parameters[...] = average
+
+    def _average(self) -> tuple[Array, Array]:
+        """The moving average, and the parameters it is of: statistics are none."""
+        size = self.plan.trained_size
+        return self._slot("average")[:size], self.parameters[:size]
 
     # ---- programs ----
 
@@ -172,12 +210,14 @@ class Network:
         return found
 
     def _rates(self, batches: int) -> NDArray[np.float64]:
-        return np.full(batches, self.optimizer.learning_rate)
+        return self.optimizer.rates(int(self.counters[0]), batches)
 
     # ---- training ----
 
     def train(self, samples: Samples) -> float:
         """Do one step on all samples together and return their mean loss before it."""
+        if not self.optimizer.kind:
+            return full_batch.minimize(self, samples)
         rows = len(samples)
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
         program = self._program(rows, samples.targets.shape[1])
@@ -206,6 +246,12 @@ class Network:
         progress : callable
             Told how many batches are done since it was last called.
         """
+        if not self.optimizer.kind:
+            loss = full_batch.minimize(self, samples)
+            if outputs is not None:
+                outputs[...] = self.predict(samples.inputs)[order]
+            progress(-(-len(samples) // batch_size))
+            return loss, 1.0
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
@@ -257,7 +303,15 @@ class Network:
         return dX
 
     def step(self) -> None:
-        """Let the optimizer do one step with the gradients as they are."""
+        """Let the optimizer do one step with the gradients as they are.
+
+        Raises
+        ------
+        RuntimeError
+            When the optimizer asks for losses and gradients itself.
+        """
+        if not self.optimizer.kind:
+            raise RuntimeError(f"{self.optimizer!r} makes no single step: use fit or train_on_batch")
         kept = self._forward_pass
         program = self._program(1) if kept is None else kept[0]
         program.run(("update",), 0, 1, learning_rates=self._rates(1))

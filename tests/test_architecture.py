@@ -16,14 +16,23 @@ CSRC = ROOT / "csrc"
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.sparse engine.graph", ""),
-    "descriptions": ("initializers layer activations layers losses optimizers", "basics plan"),
-    "planner": ("engine.layout engine.planner", "basics plan descriptions"),
-    "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
+    "descriptions": (
+        "initializers regularizers constraints layer activations normalization prelu scaling structure shape "
+        "embedding layers losses schedules optimizer adaptive second_order optimizers",
+        "basics plan",
+    ),
+    "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
+    "interpreters": (
+        "engine.reference engine.reference_layers engine.operations engine.formulas engine.updates "
+        "engine.random engine._native",
+        "plan",
+    ),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
     "data": ("frames array_like sources samples streams data order metrics", "basics plan"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "network": ("network", "plan descriptions planner choice data"),
+    "minimisation": ("full_batch", "plan descriptions planner choice kernels data"),
+    "network": ("network", "plan descriptions planner choice minimisation data"),
     "files": ("model_file", ""),
     "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),

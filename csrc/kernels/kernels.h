@@ -64,19 +64,37 @@ typedef struct {
 } fbp_draw;
 
 typedef struct {
+    int training; /* moments of the rows; else the moving ones */
+    double momentum, epsilon;
+    int unbiased; /* moving_variance follows the variance divided by rows - 1 */
+} fbp_batch_norm;
+
+typedef struct {
     double learning_rate, momentum, weight_decay;
     int nesterov;
 } fbp_sgd;
 
-typedef struct {
+typedef struct { /* and those that came of it: Adamax, NAdam, RAdam, Lion */
     double learning_rate, beta_1, beta_2, epsilon, weight_decay;
-    int decoupled; /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
-    int64_t step;  /* counted from 1 */
+    int decoupled;          /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int64_t step;           /* counted from 1 */
+    double momentum_factor; /* NAdam: its momentum at step t is beta_1 (1 - momentum_factor^t / 2) */
 } fbp_adam;
 
 typedef struct {
     double learning_rate, rho, momentum, epsilon, weight_decay;
 } fbp_rmsprop;
+
+typedef struct {
+    double learning_rate, initial, epsilon, weight_decay; /* the accumulator is what was added to `initial` */
+} fbp_adagrad;
+
+typedef struct {
+    double learning_rate, eta_minus, eta_plus, smallest, largest; /* a step size of 0 becomes the learning rate */
+} fbp_rprop;
+
+/* Norms and penalties are summed block by block, in double, whatever the number of threads. */
+enum { FBP_BLOCK = 4096 };
 
 typedef struct fbp_kernels {
     const char *isa;
@@ -112,6 +130,51 @@ typedef struct fbp_kernels {
     void (*dropout)(fbp_draw draw, double rate, int64_t first_row, int64_t rows, int64_t columns, const void *x,
                     ptrdiff_t x_row, void *y, ptrdiff_t y_row);
 
+    /* noise.h: y = x + stddev * a normal number; rows as for dropout. y may be x. */
+    void (*gaussian_noise)(fbp_draw draw, double stddev, int64_t first_row, int64_t rows, int64_t columns,
+                           const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+
+    /* norm.h: gamma, beta and their gradients may be NULL. mean, inverse: one element per column; saved: mean and
+     * inverse deviation of each row. */
+    void (*batch_norm_forward)(fbp_batch_norm h, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                               const void *gamma, const void *beta, void *moving_mean, void *moving_variance,
+                               void *mean, void *inverse, void *y, ptrdiff_t y_row);
+    void (*batch_norm_backward)(int training, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                                const void *gamma, const void *mean, const void *inverse, const void *dy,
+                                ptrdiff_t dy_row, void *gamma_grad, void *beta_grad, void *dx, ptrdiff_t dx_row);
+    void (*layer_norm_forward)(double epsilon, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                               const void *gamma, const void *beta, void *saved, ptrdiff_t saved_row, void *y,
+                               ptrdiff_t y_row);
+    void (*layer_norm_backward_parameters)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                                           const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
+                                           void *gamma_grad, void *beta_grad);
+    void (*layer_norm_backward_input)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *gamma,
+                                      const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
+                                      void *dx, ptrdiff_t dx_row);
+
+    /* elementwise.h: alpha, mean, variance hold one element per column; mean may be NULL (zeros). */
+    void (*prelu_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha, void *y,
+                          ptrdiff_t y_row);
+    void (*prelu_backward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,
+                           const void *dy, ptrdiff_t dy_row, void *alpha_grad, void *dx, ptrdiff_t dx_row);
+    void (*rescale)(double scale, double offset, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y,
+                    ptrdiff_t y_row);
+    void (*normalize)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *mean,
+                      const void *variance, void *y, ptrdiff_t y_row);
+    /* n elements in a row; out may be a */
+    void (*add)(int64_t n, const void *a, const void *b, void *out);
+
+    /* embedding.h: index[rows, columns] names rows of a table[table_rows, width], which follow each other without
+     * padding. Backward adds to the rows begin .. end of table_grad. */
+    void (*embedding_forward)(int64_t rows, int64_t columns, const void *index, ptrdiff_t index_row, int64_t table_rows,
+                              int64_t width, const void *table, void *y, ptrdiff_t y_row);
+    void (*embedding_backward)(int64_t begin, int64_t end, int64_t rows, int64_t columns, const void *index,
+                               ptrdiff_t index_row, int64_t table_rows, int64_t width, const void *dy, ptrdiff_t dy_row,
+                               void *table_grad);
+    int64_t (*row_number)(const void *index, int64_t table_rows);
+    /* whether one of n elements is not 0 */
+    int (*any)(int64_t n, const void *x);
+
     /* loss.h: row_loss[i] = weight[i] * l(prediction[i], target[i]) in double, delta = scale * weight[i] *
      * dl/dprediction. weight (stride 1) may be NULL (ones); delta may be NULL (not wanted) or prediction.
      * Cross-entropy targets have one column (labels) or as many as the predictions (probabilities). */
@@ -127,12 +190,39 @@ typedef struct fbp_kernels {
     void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, int accumulate, void *out);
     /* sum of n elements in double, ascending order: x[0], x[1], ... or with an order x[order[0]], ... */
     double (*sum)(int64_t n, const void *x, const int64_t *order);
+    /* sum of their squares in double, in an order that n fixes */
+    double (*sum_squares)(int64_t n, const void *x);
+
+    /* gradient.h: n gradients in a row, in place */
+    void (*clip_value)(double limit, int64_t n, void *gradients);
+    void (*scale)(double factor, int64_t n, void *gradients);
+    /* out[b] = the Euclidean norm of block b, of FBP_BLOCK elements but the last one */
+    void (*block_norms)(int64_t n, const void *x, void *out);
+    /* total += gradients; the first time it becomes them, the last time gradients = total / count */
+    void (*accumulate)(int first, int last, int64_t count, int64_t n, void *gradients, void *total);
+    /* out[b] = l1 sum |x| + l2 sum x^2 of block b; and what it adds to the gradient */
+    void (*penalty)(double l1, double l2, int64_t n, const void *x, void *out);
+    void (*penalty_gradient)(double l1, double l2, int64_t n, const void *x, void *gradients);
 
     /* optimizer.h: n parameters in a row, in place. An optional state pointer may be NULL. */
     void (*sgd)(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer);
-    void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max);
+    void (*adamax)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *u);
+    void (*nadam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*radam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*lion)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m);
+    void (*adagrad)(fbp_adagrad h, int64_t n, void *parameters, const void *gradients, void *accumulator);
+    /* of h.momentum nothing is used */
+    void (*adadelta)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *delta_average);
+    void (*rprop)(fbp_rprop h, int64_t n, void *parameters, const void *gradients, void *previous, void *step_size);
     void (*rmsprop)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *momentum_buffer,
                     void *gradient_average);
+
+    /* constraint.h */
+    /* average = momentum average + (1 - momentum) parameters; the first time it becomes them */
+    void (*moving_average)(int first, double momentum, int64_t n, const void *parameters, void *average);
+    /* columns whose Euclidean norm is larger than the limit shrink to it */
+    void (*max_norm)(double limit, int64_t rows, int64_t columns, void *x, ptrdiff_t x_row);
 } fbp_kernels;
 
 #endif

@@ -4,6 +4,24 @@
 
 #include "spans.h"
 
+/* row `row` of a matrix */
+#define ROW(matrix, row, stride) ((const real *)(matrix) + (row) * (stride))
+
+/* total = sum of `term` over row = 0 .. rows, a vector; four partial sums need not wait for each other */
+#define SUM_OVER_ROWS(total, rows, term)                     \
+    do {                                                     \
+        vec part[4] = {{0}};                                 \
+        int64_t row = 0;                                     \
+        while (row + 4 <= (rows)) {                          \
+            part[0] += (term), row++;                        \
+            part[1] += (term), row++;                        \
+            part[2] += (term), row++;                        \
+            part[3] += (term), row++;                        \
+        }                                                    \
+        for (; row < (rows); row++) part[0] += (term);       \
+        (total) = (part[0] + part[1]) + (part[2] + part[3]); \
+    } while (0)
+
 /* columns side by side in registers, so that the additions of one need not wait for those of another */
 enum { COLUMN_SUM_VECTORS = 4 };
 
@@ -33,6 +51,33 @@ static double sum(int64_t n, const void *x, const int64_t *order) {
     double total = 0;
     for (int64_t i = 0; i < n; i++) total += (double)((const real *)x)[order ? order[i] : i];
     return total;
+}
+
+/* Eight sums side by side, so that the additions of one need not wait for those of another. */
+enum { SUM_LANES = 8 };
+
+INLINE double fold_lanes(const double total[SUM_LANES]) {
+    return ((total[0] + total[4]) + (total[2] + total[6])) + ((total[1] + total[5]) + (total[3] + total[7]));
+}
+
+static double sum_squares(int64_t n, const void *x) {
+    const real *p = x;
+    double total[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) UNROLL
+    for (int k = 0; k < SUM_LANES; k++) total[k] += (double)p[i + k] * (double)p[i + k];
+    for (int k = 0; i + k < n; k++) total[k] += (double)p[i + k] * (double)p[i + k];
+    return fold_lanes(total);
+}
+
+static double sum_moduli(int64_t n, const void *x) {
+    const real *p = x;
+    double total[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) UNROLL
+    for (int k = 0; k < SUM_LANES; k++) total[k] += __builtin_fabs((double)p[i + k]);
+    for (int k = 0; i + k < n; k++) total[k] += __builtin_fabs((double)p[i + k]);
+    return fold_lanes(total);
 }
 
 #endif

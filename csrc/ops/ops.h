@@ -3,6 +3,7 @@
 #define FBP_OPS_H
 
 #include "../fastbp.h"
+#include "../tables.h"
 #include "../team.h"
 
 typedef struct {
@@ -17,9 +18,13 @@ typedef struct {
     int training;
     uint64_t seed, draw; /* random numbers of this forward pass */
     int64_t step;        /* of the optimizer, from 1 */
+    int64_t waiting;     /* batches before this one whose gradients wait for the step */
     double learning_rate;
     double weight_sum; /* sample weights of the whole batch */
     double *row_loss;  /* weight times loss of each row */
+    fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
+    int table_count;
+    int follows; /* the last batch that went backward was one of this run */
 } fbp_batch;
 
 typedef void fbp_op_function(const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
@@ -35,6 +40,31 @@ static inline int64_t rows_of(const fbp_tensor *t, const fbp_batch *batch) {
 static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row) {
     if (!present(t)) return NULL;
     return batch->arena[t->arena] + (t->offset + row * t->stride) * (int64_t)batch->kernels->element;
+}
+/* address of an element */
+static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64_t row, int64_t column) {
+    return present(t) ? (char *)at(t, batch, row) + column * (int64_t)batch->kernels->element : NULL;
+}
+
+/* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
+void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
+
+/* blocks that norms and penalties are summed in */
+static inline int64_t blocks_of(const fbp_tensor *t) { return (t->columns + FBP_BLOCK - 1) / FBP_BLOCK; }
+
+/* A member's part of a sweep over flat arrays of one length: whole cache lines. */
+typedef struct {
+    int64_t n;
+    char *at[FBP_OPERANDS]; /* where it begins in each operand; NULL for an absent one */
+} fbp_sweep;
+
+static inline fbp_sweep sweep_of(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    fbp_range r = fbp_share(op->operand[0].columns, FBP_LINE, member->size, member->index);
+    fbp_sweep sweep = {.n = r.end - r.begin};
+    for (int i = 0; i < FBP_OPERANDS; i++)
+        if (present(&op->operand[i]))
+            sweep.at[i] = (char *)at(&op->operand[i], batch, 0) + r.begin * (int64_t)batch->kernels->element;
+    return sweep;
 }
 
 #endif

@@ -12,7 +12,7 @@ from typing import Any
 
 # Flat arrays owned by the model and by the program.
 ARENAS = (
-    "parameters",  # weights first, then biases
+    "parameters",  # weights, biases, tables, statistics, in this order
     "gradients",  # mirrors parameters
     "state",  # optimizer slots, each mirrors parameters
     "workspace",  # activations and deltas of one batch
@@ -53,6 +53,9 @@ PHASES = (
     "input_gradient",  # delta of the inputs, copied to input_gradients
     "update",  # one optimizer step
 )
+
+# Norms and penalties are summed block by block: csrc/kernels/kernels.h.
+BLOCK = 4096  # elements
 
 # Element-wise activations, and what their derivative is computed from: csrc/kinds.def.
 ACTIVATIONS = {
@@ -180,12 +183,36 @@ class Parameter:
         Where its values start; the layer that asked for it calls it.
     decay : bool
         False for biases and the like, which lie behind all weights.
+    sparse : bool
+        True for tables, which lie behind the biases: an update leaves alone the rows whose gradient is 0.
+    trained : bool
+        False for statistics, which lie behind all others: they have no gradient, and no update reaches them.
     """
 
     name: str
     tensor: Tensor
     initializer: Callable[..., Any] | None = None
     decay: bool = True
+    sparse: bool = False
+    trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A column of the inputs that holds row numbers of a table.
+
+    Attributes
+    ----------
+    layer : str
+        Whose table it is.
+    column : int
+    count : int
+        Rows of the table: the column holds whole numbers from 0 to count - 1.
+    """
+
+    layer: str
+    column: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +233,12 @@ class Plan:
         Columns of the caller's matrices: inputs, outputs, targets.
     parameters : tuple of Parameter
     slots : tuple of str
-        Names of the optimizer's slots; slot i is state[i * P : (i + 1) * P], P = sizes["parameters"].
+        Names of the optimizer's slots; slot i is state[i * P : (i + 1) * P], P = sizes["parameters"]. Behind
+        them is room for sums, which nobody needs to keep.
     seed : int
         Key of the counter-based random numbers (dropout), 0 <= seed < 2**63.
+    indices : tuple of Index
+        What the caller's inputs must hold for tables to be read.
     block_rows : int, optional
         Rows that go through the operations at a time, by default all of a batch. If fewer, a run must ask
         for all phases that belong together, for the workspace holds one block only.
@@ -225,8 +255,15 @@ class Plan:
     parameters: tuple[Parameter, ...]
     slots: tuple[str, ...]
     seed: int
+    indices: tuple[Index, ...] = ()
     block_rows: int | None = None
     lanes: int = 1
+
+    @property
+    def trained_size(self) -> int:
+        """Elements of the arena "parameters" in front of the statistics."""
+        ends = (p.tensor.offset + p.tensor.rows * p.tensor.stride for p in self.parameters if p.trained)
+        return max(ends, default=0)
 
     def __str__(self) -> str:
         """Show the memory, then each operation with its shapes, its work and its traffic."""

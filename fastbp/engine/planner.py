@@ -5,6 +5,7 @@
 3. What the gradients do not need moves to the phase "input_gradient".
 4. An activation next to a matrix product becomes part of it.
 5. Values get their places in memory.
+6. Penalties, and the optimizer's update of the flat arrays, come from update_planner.py.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Literal
 
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
-from fastbp.engine.layout import SLACK, place_parameters, place_workspace
+from fastbp.engine.layout import place_parameters, place_workspace
 from fastbp.engine.plan import ACTIVATIONS, PHASES, ROW_OPERATIONS, Op, Parameter, Plan, Tensor
+from fastbp.engine.update_planner import UpdatePlan
 from fastbp.layer import Layer, name_layers
 from fastbp.losses import Loss
-from fastbp.optimizers import Optimizer
+from fastbp.optimizer import Optimizer
 
 
 def build(
@@ -79,6 +81,7 @@ def build(
 
     graph = Graph()
     y = graph.tensor(input_size)
+    y.input_columns = tuple(range(input_size))
     graph.phase = "gather"
     graph.emit("gather", source=_matrix("inputs", input_size), out=y)
     graph.phase = "forward"
@@ -106,18 +109,22 @@ def build(
 
     # The sort is stable: within a phase the order of emission stands.
     nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
-    places, parameter_size = place_parameters(graph.declarations)
+    places, swept, parameter_size = place_parameters(graph.declarations)
+    update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     block_rows, lanes = None, 1
-    if one_pass and ROW_OPERATIONS.issuperset(node.kind for node in nodes):
+    kinds = [node.kind for node in nodes] + [op.kind for op in update.ops if op.phase != "update"]
+    if one_pass and ROW_OPERATIONS.issuperset(kinds):
         block_rows, lanes = schedule(batch_size, parameter_size if one_pass == "training" else 0)
     workspace, workspace_size = place_workspace(nodes, block_rows or batch_size)
     places |= workspace
-    ops = [_op(node, places, batch_size) for node in nodes]
-    slots: tuple[str, ...] = ()
-    if optimizer is not None and graph.declarations:
-        slots = optimizer.slots()
-        ops.append(_update(optimizer, slots, parameter_size))
-    parameters = (Parameter(d.name, places[d.value], d.initializer, d.decay) for d in graph.declarations)
+    ops = [_op(node, places, batch_size) for node in nodes] + update.ops
+    if loss is None:
+        ops = [op for op in ops if op.phase != "loss"]
+    ops.sort(key=lambda op: PHASES.index(op.phase))
+    parameters = [
+        Parameter(d.name, places[d.value], d.initializer, d.decay, d.sparse, d.trained)
+        for d in graph.declarations
+    ]
     return Plan(
         ops=tuple(ops),
         dtype=dtype,
@@ -125,13 +132,14 @@ def build(
         sizes={
             "parameters": parameter_size,
             "gradients": parameter_size,
-            "state": len(slots) * parameter_size,
+            "state": update.state_size,
             "workspace": workspace_size,
         },
         columns=columns,
         parameters=tuple(sorted(parameters, key=lambda parameter: parameter.tensor.offset)),
-        slots=slots,
+        slots=update.slots,
         seed=seed,
+        indices=tuple(graph.indices),
         block_rows=block_rows,
         lanes=lanes,
     )
@@ -229,7 +237,8 @@ def _defer_input_gradient(nodes: Sequence[Node]) -> None:
     backward = [node for node in nodes if node.phase == "backward"]
     for node in backward:
         mentioned = {v for v in node.operands.values() if v is not None}
-        writes[node] = mentioned - known  # a value is mentioned first by the operation that writes it
+        # a value is mentioned first by an operation that writes it; others may add their share to it
+        writes[node] = mentioned - known | {v for name in ("dx", "out") if (v := node.operands.get(name))}
         known |= mentioned
     needed: set[Value] = set()
     for node in reversed(backward):
@@ -284,11 +293,22 @@ _WORK = {
     "softmax_backward": 4,
     "dropout_forward": 4,
     "dropout_backward": 4,
+    "batch_norm_forward": 12,
+    "batch_norm_backward": 14,
+    "layer_norm_forward": 12,
+    "layer_norm_backward_parameters": 5,
+    "layer_norm_backward_input": 12,
+    "prelu_forward": 3,
+    "prelu_backward": 6,
+    "gaussian_noise": 60,
+    "rescale": 2,
+    "normalize": 8,
+    "copy_columns": 1,
+    "add": 1,
+    "embedding_forward": 1,
+    "embedding_backward": 2,
     "elementwise_loss": 10,
     "softmax_cross_entropy_loss": 20,
-    "sgd": 4,
-    "adam": 12,
-    "rmsprop": 10,
 }
 
 
@@ -301,24 +321,3 @@ def _op(node: Node, places: dict[Value, Tensor], batch_size: int) -> Op:
     else:
         flops = _WORK.get(node.kind, 0) * batch_size * max(tensor.columns for tensor in present)
     return Op(node.kind, node.phase, operands, dict(node.attributes), node.layer, flops)
-
-
-def _update(optimizer: Optimizer, slots: tuple[str, ...], parameter_size: int) -> Op:
-    """One step over all parameters in one sweep; the padding between them is 0 and stays 0."""
-    count = parameter_size - SLACK
-
-    def flat(arena: str, offset: int = 0) -> Tensor:
-        return Tensor(arena, offset, 1, count, count)
-
-    state = {name: flat("state", number * parameter_size) for number, name in enumerate(slots)}
-    return Op(
-        optimizer.kind,
-        "update",
-        {
-            "parameters": flat("parameters"),
-            "gradients": flat("gradients"),
-            **{name: state.get(name) for name in optimizer.state_operands},
-        },
-        dict(optimizer.attributes()),
-        flops=_WORK[optimizer.kind] * count,
-    )

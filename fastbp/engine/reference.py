@@ -8,52 +8,22 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine import formulas, random
+from fastbp.engine import reference_layers as reference_layers  # enters its operations
+from fastbp.engine import updates as updates
+from fastbp.engine.operations import OPERATIONS, Array, Run, operation
 from fastbp.engine.plan import ELEMENTS, PHASES, Op, Plan, Tensor
 from fastbp.engine.sparse import SparseRows
 
-Array = NDArray[np.floating]
 Inputs: TypeAlias = NDArray[Any] | SparseRows
 
-OPERATIONS: dict[str, Callable[..., None]] = {}
 SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
-
-
-@dataclass
-class Run:
-    """The batch that operations work on."""
-
-    arenas: dict[str, Array | SparseRows | None]
-    dtype: np.dtype
-    seed: int
-    training: bool
-    order: NDArray[np.int64] | None
-    position: int = 0  # of the batch's first row
-    rows: int = 0
-    first_row: int = 0  # number of that row within the batch
-    batch_weight: float = 0.0  # sample weights of the whole batch
-    step: int = 0  # of the optimizer, from 1
-    draw: int = 0  # of the random numbers
-    learning_rate: float = 0.0
-    loss_sum: float = 0.0
-    weight_sum: float = 0.0
-
-    def real(self, value: float) -> Any:
-        """Return a scalar that does not widen float32 arrays."""
-        return self.dtype.type(value)
-
-
-def operation(function: Callable[..., None]) -> Callable[..., None]:
-    """Enter a function among the operations, under its name."""
-    OPERATIONS[function.__name__] = np.errstate(all="ignore")(function)
-    return function
 
 
 def schema() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -229,84 +199,6 @@ def softmax_cross_entropy_loss(
     _finish_loss(run, row_loss, slope, sample_weight, delta)
 
 
-# ---- optimizers: the update rules of PyTorch ----
-
-
-@operation
-def sgd(
-    run: Run,
-    parameters: Array,
-    gradients: Array,
-    momentum_buffer: Array | None,
-    *,
-    momentum: float,
-    nesterov: float,
-    weight_decay: float,
-) -> None:
-    """g += λθ; b = μ b + g; θ -= η b, with Nesterov θ -= η (g + μ b)."""
-    g = gradients + run.real(weight_decay) * parameters if weight_decay else gradients
-    if momentum_buffer is not None:
-        momentum_buffer[...] = run.real(momentum) * momentum_buffer + g
-        g = g + run.real(momentum) * momentum_buffer if nesterov else momentum_buffer
-    parameters -= run.real(run.learning_rate) * g
-
-
-@operation
-def adam(
-    run: Run,
-    parameters: Array,
-    gradients: Array,
-    m: Array,
-    v: Array,
-    *,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-    weight_decay: float,
-    decoupled: float,
-) -> None:
-    """Adam, and with decoupled weight decay AdamW."""
-    g = gradients
-    if weight_decay and decoupled:
-        parameters *= run.real(1 - run.learning_rate * weight_decay)
-    elif weight_decay:
-        g = gradients + run.real(weight_decay) * parameters
-    m += run.real(1 - beta_1) * (g - m)
-    v[...] = run.real(beta_2) * v + run.real(1 - beta_2) * g * g
-    step_size = run.learning_rate / (1 - beta_1**run.step)
-    root = math.sqrt(1 - beta_2**run.step)
-    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + run.real(epsilon)))
-
-
-@operation
-def rmsprop(
-    run: Run,
-    parameters: Array,
-    gradients: Array,
-    v: Array,
-    momentum_buffer: Array | None,
-    gradient_average: Array | None,
-    *,
-    rho: float,
-    momentum: float,
-    epsilon: float,
-    weight_decay: float,
-) -> None:
-    """RMSprop, centered when it keeps an average of the gradient."""
-    g = gradients + run.real(weight_decay) * parameters if weight_decay else gradients
-    v[...] = run.real(rho) * v + run.real(1 - rho) * g * g
-    spread = v
-    if gradient_average is not None:
-        gradient_average += run.real(1 - rho) * (g - gradient_average)
-        # a variance; rounding may leave it below 0
-        spread = np.maximum(v - gradient_average * gradient_average, run.real(0))
-    update = g / (np.sqrt(spread) + run.real(epsilon))
-    if momentum_buffer is not None:
-        momentum_buffer[...] = run.real(momentum) * momentum_buffer + update
-        update = momentum_buffer
-    parameters -= run.real(run.learning_rate) * update
-
-
 # ---- the program ----
 
 
@@ -378,19 +270,21 @@ class Program:
         }
         self._check_matrices(arenas, first + count, picked=order is not None)
         run = Run(arenas, np.dtype(self.plan.dtype), self.plan.seed, training, order)
-        run.step, run.draw = (int(counter) for counter in self.counters)
+        turn, run.draw = (int(counter) for counter in self.counters)
         ops = [op for op in self.plan.ops if op.phase in phases]
+        accumulation = max((int(op.attributes["steps"]) for op in ops if op.kind == "accumulate"), default=1)
         for number, position in enumerate(range(first, first + count, self.plan.batch_size)):
             run.position, run.rows = position, min(self.plan.batch_size, first + count - position)
             run.draw += "forward" in phases and training
-            run.step += "update" in phases
+            turn += "update" in phases
+            run.step, run.waiting = -(-turn // accumulation), (turn - 1) % accumulation
             if learning_rates is not None:
                 run.learning_rate = float(learning_rates[number])
-            self._run_batch(run, ops)
-        self.counters[:] = run.step, run.draw
+            self._run_batch(run, ops, accumulation)
+        self.counters[:] = turn, run.draw
         return run.loss_sum, run.weight_sum
 
-    def _run_batch(self, run: Run, ops: Sequence[Op]) -> None:
+    def _run_batch(self, run: Run, ops: Sequence[Op], accumulation: int) -> None:
         """Take the batch through the operations, a block of rows at a time, and update at the end."""
         position, rows, block = run.position, run.rows, self.plan.block_rows or self.plan.batch_size
         weights = run.arenas["sample_weights"]
@@ -410,8 +304,8 @@ class Program:
                 gradients += self.gradients
         if block < rows:
             self.gradients[...] = gradients
-        for op in ops:
-            if op.phase == "update":
+        for op in ops:  # a step waits until all of its gradients are there
+            if op.phase == "update" and (op.kind == "accumulate" or run.waiting == accumulation - 1):
                 self._execute(run, op)
 
     def _check_matrices(self, arenas: dict[str, Array | SparseRows | None], end: int, picked: bool) -> None:
@@ -444,7 +338,11 @@ class Program:
         if any(t is not None and run.arenas[t.arena] is None for t in op.operands.values()):
             return  # a matrix that the caller did not give
         operands = {name: None if t is None else self._view(run, t) for name, t in op.operands.items()}
-        OPERATIONS[op.kind](run, **operands, **op.attributes)
+        parameters = op.operands.get("parameters")
+        if parameters is not None and parameters.rows > 1 and "gradients" in operands:
+            _update_rows(run, op, operands)
+        else:
+            OPERATIONS[op.kind](run, **operands, **op.attributes)
 
     def _view(self, run: Run, tensor: Tensor) -> Array | None:
         """Return the operand's rows of this batch, as a view."""
@@ -468,6 +366,18 @@ class Program:
         if isinstance(arena, SparseRows):
             return arena.dense(rows, run.dtype)
         return arena.reshape(-1, tensor.columns)[rows]
+
+
+def _update_rows(run: Run, op: Op, operands: dict[str, Array | None]) -> None:
+    """A step on the rows of a table that have a gradient; the others stay as they are."""
+    gradients = operands["gradients"]
+    assert gradients is not None
+    used = (gradients != 0).any(axis=1)
+    rows = {name: None if memory is None else memory[used] for name, memory in operands.items()}
+    OPERATIONS[op.kind](run, **rows, **op.attributes)
+    for name, memory in operands.items():
+        if memory is not None:
+            memory[used] = rows[name]
 
 
 def _check_op(op: Op, known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> None:

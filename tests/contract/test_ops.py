@@ -3,9 +3,11 @@ and writes nothing but its results."""
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import product
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import fastbp
 from fastbp.engine import reference
 from fastbp.engine.layout import SLACK, round_up
-from fastbp.engine.plan import ACTIVATIONS, LOSSES, Op, Plan, Tensor
+from fastbp.engine.plan import ACTIVATIONS, BLOCK, LOSSES, Op, Plan, Tensor
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 GUARD = -77.25  # what must not be written over
@@ -52,6 +54,7 @@ class Case:
     before: list = field(default_factory=list)
     after: list = field(default_factory=list)
     end: int = 0  # of the workspace so far
+    count_from: int = 2  # steps done before
 
     def __post_init__(self):
         self.batch = self.batch or self.rows + self.spare
@@ -122,7 +125,7 @@ class Case:
         """Return {name: values} of all that the operation may have changed."""
         slack = np.full(SLACK, GUARD, self.dtype)
         flat = {name: np.concatenate([self.flat.get(name, slack[:0]), slack]) for name in FLAT}
-        counters = np.array([2, 5])
+        counters = np.array([self.count_from, 5])
         program = engine.program(self.plan(), *flat.values(), counters)
         data = dict(self.data)
         guarded = {}
@@ -356,11 +359,17 @@ def softmax_cross_entropy_loss(dtype, rng):
     yield from cross_entropy("softmax_cross_entropy_loss", dtype, rng)
 
 
+TABLES = ((2, 5), (7, 16), (40, 3))  # of which a step leaves alone the rows without a gradient
+
+
 def update(kind, dtype, rng, size, attributes, **slots):
     """Three steps with three learning rates. slots: whether each is there."""
     case = Case(kind, dtype, 3, attributes, batch=1, phase="update")
     case.dense("parameters", "parameters", rng.normal(size=size))
-    case.dense("gradients", "gradients", rng.normal(size=size))
+    gradients = rng.normal(size=size)
+    if np.ndim(gradients) == 2:
+        gradients[::3] = 0
+    case.dense("gradients", "gradients", gradients)
     for name, there in slots.items():
         case.operands[name] = case.dense(name, "state", rng.uniform(1, 2, size)) if there else None
     case.data["learning_rates"] = np.array([0.1, 0.05, 0.2])
@@ -369,20 +378,74 @@ def update(kind, dtype, rng, size, attributes, **slots):
 
 def sgd(dtype, rng):
     for size, (momentum, nesterov), decay in product(
-        (*EDGES, 1000), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
+        (*EDGES, 1000, *TABLES), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
     ):
         attributes = {"momentum": momentum, "nesterov": nesterov, "weight_decay": decay}
         yield update("sgd", dtype, rng, size, attributes, momentum_buffer=momentum > 0)
 
 
+ADAM = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8}
+DECAYS = ((0.0, False), (0.1, False), (0.1, True))
+
+
 def adam(dtype, rng):
-    for size, decay, decoupled in product((*EDGES, 1000), (0.0, 0.1), (False, True)):
-        attributes = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": decay}
-        yield update("adam", dtype, rng, size, attributes | {"decoupled": decoupled}, m=True, v=True)
+    for size, (decay, decoupled), amsgrad in product((*EDGES, 1000, *TABLES), DECAYS, (False, True)):
+        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled}
+        yield update("adam", dtype, rng, size, attributes, m=True, v=True, v_max=amsgrad)
+
+
+def adamax(dtype, rng):
+    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
+        yield update("adamax", dtype, rng, size, ADAM | {"weight_decay": decay}, m=True, u=True)
+
+
+def nadam(dtype, rng):
+    for size, (decay, decoupled) in product((*EDGES, 1000, *TABLES), DECAYS):
+        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "momentum_factor": 0.9}
+        yield update("nadam", dtype, rng, size, attributes, m=True, v=True)
+
+
+def radam(dtype, rng):
+    """With averages of 5 steps, and of 100: before and after the rectification."""
+    for size, (decay, decoupled), beta in product((*EDGES, 1000, *TABLES), DECAYS, (0.7, 0.99)):
+        attributes = ADAM | {"beta_2": beta, "weight_decay": decay, "decoupled": decoupled}
+        case = update("radam", dtype, rng, size, attributes, m=True, v=True)
+        case.count_from = 4
+        yield case
+
+
+def lion(dtype, rng):
+    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
+        attributes = {"beta_1": 0.8, "beta_2": 0.99, "weight_decay": decay}
+        yield update("lion", dtype, rng, size, attributes, m=True)
+
+
+def adagrad(dtype, rng):
+    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
+        attributes = {"initial_accumulator_value": 0.3, "epsilon": 1e-8, "weight_decay": decay}
+        yield update("adagrad", dtype, rng, size, attributes, accumulator=True)
+
+
+def adadelta(dtype, rng):
+    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
+        attributes = {"rho": 0.9, "epsilon": 1e-6, "weight_decay": decay}
+        yield update("adadelta", dtype, rng, size, attributes, v=True, delta_average=True)
+
+
+def rprop(dtype, rng):
+    for size in (*EDGES, 1000, *TABLES):
+        attributes = {"eta_minus": 0.5, "eta_plus": 1.2, "step_size_min": 0.8, "step_size_max": 1.7}
+        case = update("rprop", dtype, rng, size, attributes, previous=True, step_size=True)
+        for name, factors in (("previous", [-1, 0, 1]), ("step_size", [0, 1, 1])):  # 0: the first step
+            values = case.operands[name].matrix(case.flat["state"])
+            values *= rng.choice(factors, values.shape)
+        yield case
 
 
 def rmsprop(dtype, rng):
-    for size, momentum, decay, centered in product((*EDGES, 1000), (0.0, 0.7), (0.0, 0.1), (False, True)):
+    for size, momentum, decay, centered in product(
+        (*EDGES, 1000, *TABLES), (0.0, 0.7), (0.0, 0.1), (False, True)
+    ):
         attributes = {"rho": 0.9, "momentum": momentum, "epsilon": 1e-8, "weight_decay": decay}
         slots = {"v": True, "momentum_buffer": momentum > 0, "gradient_average": centered}
         case = update("rmsprop", dtype, rng, size, attributes, **slots)
@@ -392,14 +455,93 @@ def rmsprop(dtype, rng):
         yield case
 
 
+# ---- gradients before the step, parameters after it ----
+
+SIZES = (*EDGES[::2], BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17)
+
+
+def flat(kind, dtype, rng, size, attributes, sums=None, phase="update"):
+    """One run over a flat array with zeros, small and large values."""
+    case = Case(kind, dtype, 1, attributes, batch=1, phase=phase)
+    operands, _ = reference.schema()[kind]
+    for name in operands:
+        if name == sums:
+            case.dense(name, "state", np.full(-(-size // BLOCK), np.nan))
+        else:
+            arena = name if name in FLAT else "state"
+            values = rng.choice([0, 0.01, 1, 3], size) * rng.normal(size=size)
+            values[0] = 7 if arena != "state" else 5  # to be changed by any operation
+            case.dense(name, arena, values)
+    case.data["learning_rates"] = np.array([0.1])
+    return case
+
+
+def penalty(dtype, rng):
+    for size, (l1, l2) in product(SIZES, ((0.1, 0.0), (0.0, 0.2), (0.3, 0.4))):
+        yield flat("penalty", dtype, rng, size, {"l1": l1, "l2": l2}, sums="sums", phase="loss")
+
+
+def penalty_gradient(dtype, rng):
+    for size, (l1, l2) in product(SIZES, ((0.1, 0.0), (0.0, 0.2), (0.3, 0.4))):
+        yield flat("penalty_gradient", dtype, rng, size, {"l1": l1, "l2": l2}, phase="backward")
+
+
+def accumulate(dtype, rng):
+    """The first, a middle and the last batch of four."""
+    for size, before in product(SIZES, (0, 2, 3)):
+        case = flat("accumulate", dtype, rng, size, {"steps": 4})
+        case.count_from = before
+        yield case
+
+
+def clip_value(dtype, rng):
+    for size in SIZES:
+        yield flat("clip_value", dtype, rng, size, {"limit": 0.5})
+
+
+def gradient_norms(dtype, rng):
+    for size in SIZES:
+        yield flat("gradient_norms", dtype, rng, size, {}, sums="norms")
+
+
+def clip_norm(dtype, rng):
+    for size, number in product(SIZES, (1, 5)):
+        case = Case("clip_norm", dtype, 1, {"limit": 0.5}, batch=1, phase="update")
+        case.dense("gradients", "gradients", rng.normal(size=size))
+        case.dense("norms", "state", rng.uniform(1, 2, number))
+        case.data["learning_rates"] = np.array([0.1])
+        yield case
+
+
+def max_norm(dtype, rng):
+    for number, columns in enumerate(EDGES):
+        case = Case("max_norm", dtype, 1, {"max_value": 0.7}, batch=1, phase="update")
+        weight = rng.normal(size=(turned(3)[number], columns)) * rng.choice([0, 0.01, 1], columns)
+        weight[0, 0] = 1  # one column at least is too long
+        case.dense("parameters", "parameters", weight)
+        case.data["learning_rates"] = np.array([0.1])
+        yield case
+
+
+def moving_average(dtype, rng):
+    for size, before in product(SIZES, (0, 1)):  # the first step, and the second one
+        case = flat("moving_average", dtype, rng, size, {"momentum": 0.9})
+        case.count_from = before
+        yield case
+
+
 CASES = {
     function.__name__: function
     for function in (
         gather, scatter, dense_forward, dense_backward_weight, dense_backward_input, activation_forward,
         activation_backward, softmax_forward, softmax_backward, dropout_forward, dropout_backward,
-        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, rmsprop,
+        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, adamax, nadam, radam,
+        lion, adagrad, adadelta, rmsprop, rprop, penalty, penalty_gradient, accumulate, clip_value,
+        gradient_norms, clip_norm, max_norm, moving_average,
     )
 }  # fmt: skip
+LAYER_CASES = runpy.run_path(str(Path(__file__).with_name("layer_cases.py")))["CASES"]
+CASES |= {kind: partial(cases, Case) for kind, cases in LAYER_CASES.items()}
 
 # ---- tests ---------------------------------------------------------------------------------------
 
@@ -455,7 +597,10 @@ def test_results_are_shown(kind, dtype):
         assert shown, case
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in ("sgd", "adam", "rmsprop")])
+FLAT_KINDS = {kind for kind, (operands, _) in reference.schema().items() if operands[0] in FLAT}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in FLAT_KINDS])
 def test_a_smaller_batch_uses_fewer_rows(kind, engine, dtype, monkeypatch):
     """Room for more rows than there are changes nothing, and nothing is written for them."""
     tight = answers(kind, dtype)[::7]
