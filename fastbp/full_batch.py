@@ -16,7 +16,7 @@ from fastbp.engine import backend, planner
 from fastbp.engine.layout import SLACK
 from fastbp.engine.plan import Op, Plan, Tensor
 from fastbp.losses import HalfSquaredError, MeanSquaredError
-from fastbp.samples import Samples, dense
+from fastbp.samples import Samples, dense, in_memory
 from fastbp.second_order import LBFGS, LevenbergMarquardt
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def minimize(network: Network, samples: Samples) -> float:
     if not network.plan.trained_size:
         loss_sum, weight_sum, _ = network.evaluate(samples)
         return loss_sum / weight_sum if weight_sum else 0.0
-    samples = Samples(dense(samples.inputs, network.dtype), samples.targets, samples.weights)
+    samples = Samples(in_memory(samples.inputs), samples.targets, samples.weights)
     if isinstance(optimizer, LBFGS):
         return _lbfgs(network, samples, optimizer)
     assert isinstance(optimizer, LevenbergMarquardt)
@@ -175,6 +175,7 @@ class _Squares:
                 "use LBFGS"
             )
         self.network, self.samples = network, samples
+        self.inputs = dense(samples.inputs, network.dtype)
         self.place = np.concatenate([t.matrix(np.arange(network.parameters.size)).ravel() for t in tensors])
         weights = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         factor = 2 / network.output_size if isinstance(loss, MeanSquaredError) else 1.0
@@ -203,11 +204,10 @@ class _Squares:
 
     def _jacobian(self, rows: slice, output: int) -> Vector:
         """Derivatives of one output's weighted residuals: the gradients of one-row batches."""
-        roots, dtype = self.roots[rows], self.network.dtype
-        inputs = dense(self.samples.inputs[rows], dtype)
-        seeds = np.zeros((len(inputs), self.network.output_size), dtype)
+        inputs, roots = self.inputs[rows], self.roots[rows]
+        seeds = np.zeros((len(inputs), self.network.output_size), inputs.dtype)
         seeds[:, output] = roots[:, 0]
-        gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), dtype)
+        gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), inputs.dtype)
         phases = ("gather", "forward", "output_backward", "backward", "input_gradient")
         self.program.run(phases, 0, len(inputs), inputs=inputs, targets=seeds, outputs=gradients)
         return gradients[:, self.place].astype(np.float64)

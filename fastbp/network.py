@@ -249,9 +249,10 @@ class Network:
         if not self.optimizer.kind:
             loss = full_batch.minimize(self, samples)
             if outputs is not None:
-                outputs[...] = self.predict(samples.inputs)[order]
+                outputs[...] = self.predict(samples.inputs)[slice(None) if order is None else order]
             progress(-(-len(samples) // batch_size))
-            return loss, 1.0
+            weight = float(len(samples) if samples.weights is None else samples.weights.sum(dtype=np.float64))
+            return loss * weight, weight
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")

@@ -142,14 +142,6 @@ class LayerStack:
             self._network.set_task(loss, optimizer)
         self._loss, self._optimizer = loss, optimizer
 
-    @property
-    def scorers(self) -> dict[str, Callable[..., float]]:
-        """The metrics; "accuracy" counts each output for itself where the loss takes each for a yes or no."""
-        if self.loss is None or self.loss.target_kind != "probabilities":
-            return self.metrics
-        of_class, of_each = metrics.BY_NAME["accuracy"], metrics.BY_NAME["binary_accuracy"]
-        return {name: of_each if metric is of_class else metric for name, metric in self.metrics.items()}
-
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Use the moving average of the parameters instead of the parameters, for as long as it lasts.
@@ -188,6 +180,14 @@ class LayerStack:
             yield
         finally:
             network.swap_average()
+
+    @property
+    def scorers(self) -> dict[str, Callable[..., float]]:
+        """The metrics; "accuracy" counts each output for itself where the loss takes each for a yes or no."""
+        if self.loss is None or self.loss.target_kind != "probabilities":
+            return self.metrics
+        of_class, of_each = metrics.BY_NAME["accuracy"], metrics.BY_NAME["binary_accuracy"]
+        return {name: of_each if metric is of_class else metric for name, metric in self.metrics.items()}
 
     # ---- showing and saving ----
 

@@ -22,7 +22,6 @@ from fastbp.engine.plan import ELEMENTS, PHASES, Op, Plan, Tensor
 from fastbp.engine.sparse import SparseRows
 
 Inputs: TypeAlias = NDArray[Any] | SparseRows
-
 SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
 
 
