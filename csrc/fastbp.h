@@ -112,6 +112,7 @@ typedef struct {
     fbp_source source;            /* what data[FBP_INPUTS] is */
     const int64_t *order;         /* sample of each position; NULL: the position itself */
     const double *learning_rates; /* one per batch */
+    double loss_sum, weight_sum;  /* of the positions before; the result goes on from them */
 } fbp_request;
 
 typedef struct {

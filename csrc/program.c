@@ -339,7 +339,7 @@ static void run_batches(void *context, const fbp_member *member) {
     if (request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
         batch.tables = p->tables, batch.table_count = p->table_count;
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
-    double loss_sum = 0, weight_sum = 0;
+    double loss_sum = request->loss_sum, weight_sum = request->weight_sum;
 
     const int64_t end = request->first + request->count, size = p->schedule.batch;
     for (int64_t number = 0, position = request->first; position < end; number++, position += size) {

@@ -214,21 +214,20 @@ def _fit(
     terminal = all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of divergence, which is an error here
-        model.fit(
-            X,
-            y,
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
-            validation_data=validation,
-            callbacks=() if terminal else (_EpochLines(arguments.epochs),),
-            verbose=1 if terminal else 0,
-        )
+        warnings.filterwarnings("error", "training diverged", RuntimeWarning)
+        try:
+            model.fit(
+                X,
+                y,
+                epochs=arguments.epochs,
+                batch_size=arguments.batch_size,
+                validation_data=validation,
+                callbacks=() if terminal else (_EpochLines(arguments.epochs),),
+                verbose=1 if terminal else 0,
+            )
+        except RuntimeWarning as error:
+            raise ValueError(str(error)) from None
     seconds = time.perf_counter() - start
-    if not np.isfinite(model.parameters).all():
-        raise ValueError(
-            "training diverged: the weights are not finite any more; try a smaller --learning-rate"
-        )
     facts = config()
     where = facts["isa"] if facts["backend"] == "native" else "NumPy reference"
     rate = len(X) * arguments.epochs / seconds

@@ -47,7 +47,7 @@ def minimize(network: Network, samples: Samples) -> float:
     if any("stream" in op.attributes for op in network.plan.ops):
         raise ValueError(f"{optimizer!r} needs the same loss each time: dropout and noise make it random")
     if not network.plan.trained_size:
-        loss_sum, weight_sum, _ = network.evaluate(samples)
+        (loss_sum, weight_sum), _ = network.evaluate(samples)
         return loss_sum / weight_sum if weight_sum else 0.0
     samples = Samples(in_memory(samples.inputs), samples.targets, samples.weights)
     if isinstance(optimizer, LBFGS):
@@ -205,9 +205,9 @@ class _Squares:
     def _jacobian(self, rows: slice, output: int) -> Vector:
         """Derivatives of one output's weighted residuals: the gradients of one-row batches."""
         inputs, roots = self.inputs[rows], self.roots[rows]
-        seeds = np.zeros((len(inputs), self.network.output_size), inputs.dtype)
+        seeds = np.zeros((len(inputs), self.network.output_size), self.network.dtype)
         seeds[:, output] = roots[:, 0]
-        gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), inputs.dtype)
+        gradients = np.empty((len(inputs), self.program.plan.columns["outputs"]), self.network.dtype)
         phases = ("gather", "forward", "output_backward", "backward", "input_gradient")
         self.program.run(phases, 0, len(inputs), inputs=inputs, targets=seeds, outputs=gradients)
         return gradients[:, self.place].astype(np.float64)

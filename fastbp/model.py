@@ -129,17 +129,23 @@ class Sequential(LayerStack):
         weights = data.sample_weights(
             sample_weight, rows=rows, dtype=self.dtype, argument=f"{prefix}sample_weight"
         )
-        if class_weight is not None:
-            if kind == "values" or (kind == "probabilities" and self.output_size > 1):
-                raise ValueError(
-                    f"class_weight needs one class per sample, but {self.loss!r} with {self.output_size} "
-                    "outputs has none; use sample_weight"
-                )
-            of_class = data.class_weights(class_weight, targets, max(2, self.output_size))
-            weights = of_class if weights is None else weights * of_class
-        samples = Samples(inputs, targets, weights)
-        intake.require_weight(samples, "sample_weight and class_weight")
-        return samples
+        return self._with_class_weights(Samples(inputs, targets, weights), class_weight)
+
+    def _with_class_weights(self, samples: Samples, class_weight: object) -> Samples:
+        if class_weight is None:
+            return samples
+        kind = None if self.loss is None else self.loss.target_kind
+        if kind == "values" or (kind == "probabilities" and self.output_size > 1):
+            raise ValueError(
+                f"class_weight needs one class per sample, but {self.loss!r} with {self.output_size} "
+                "outputs has none; use sample_weight"
+            )
+        weights = data.class_weights(class_weight, samples.targets, max(2, self.output_size))
+        if samples.weights is not None:
+            weights = samples.weights * weights
+        weighted = Samples(samples.inputs, samples.targets, weights)
+        intake.require_weight(weighted, "sample_weight and class_weight")
+        return weighted
 
     # ---- training ----
 
@@ -158,6 +164,7 @@ class Sequential(LayerStack):
         shuffle: Shuffle = True,
         callbacks: Sequence[Callback] = (),
         verbose: Literal["auto", 0, 1, 2] = "auto",
+        initial_epoch: int = 0,
     ) -> History:
         """Train for a number of epochs.
 
@@ -172,6 +179,7 @@ class Sequential(LayerStack):
         y : array_like, shape (n,) or (n, output_size), optional
             Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
         epochs : int
+            The epoch at which to end, counted from 0: with `initial_epoch` fewer are run.
         batch_size : int, optional
             Default 32; what an iterable gives is one batch each. The last batch of an epoch, or chunk, may
             be smaller.
@@ -185,7 +193,7 @@ class Sequential(LayerStack):
         sample_weight : array_like, shape (n,), optional
             The loss is the weighted mean Σ w·l / Σ w over a batch.
         class_weight : dict of class to weight, or "balanced", optional
-            Multiplied into the sample weights.
+            Multiplied into the sample weights of the training, not into those of the validation.
         shuffle : bool or "batch"
             Visit the samples in a new random order each epoch; "batch": only the batches, whose samples lie
             in a row, which suits files larger than memory. Chunks are shuffled each for itself.
@@ -193,6 +201,8 @@ class Sequential(LayerStack):
         verbose : {"auto", 0, 1, 2}
             0 nothing, 1 a progress bar, 2 a line per epoch; "auto" is 1 on a terminal and in a notebook,
             else 0.
+        initial_epoch : int
+            The number of the first epoch, for a training that goes on.
 
         Returns
         -------
@@ -204,17 +214,27 @@ class Sequential(LayerStack):
         ------
         TypeError, ValueError
             For data that cannot be right; the message names the argument, what was expected and what came.
+
+        Warns
+        -----
+        RuntimeWarning
+            When training diverges. It then ends, the message says in which step and layer the first value
+            arose that is not finite, and the model is as it was before that step. Of a network of more than
+            32 MB with its optimizer's state no copy is kept: the message names a weight that is not finite,
+            and the step at which that was seen.
         """
         epochs = check_count("epochs", epochs, at_least=0)
+        initial_epoch = check_count("initial_epoch", initial_epoch, at_least=0)
         batch_size = None if batch_size is None else check_count("batch_size", batch_size)
         shuffle = check_shuffle(shuffle)
         callbacks = _checked_callbacks(callbacks)
         verbosity = training.check_verbose(verbose)
+        passes = max(epochs - initial_epoch, 0)
         samples: Samples | Stream
         if y is None:
             if sample_weight is not None:
                 raise ValueError("sample_weight without y: an iterable gives (X, y, sample_weight)")
-            samples = intake.stream(self, X, "X", class_weight, steps_per_epoch, passes=epochs)
+            samples = intake.stream(self, X, "X", class_weight, steps_per_epoch, passes=passes)
             batch_size = 32 if batch_size is None and callable(X) else batch_size
             names = None
         else:
@@ -222,15 +242,16 @@ class Sequential(LayerStack):
                 raise ValueError("steps_per_epoch needs an iterable or a function as X, and no y")
             X = as_frame(X, "X")
             names = feature_names(X)
-            samples = self._samples(X, y, sample_weight, class_weight)
+            samples = self._samples(X, y, sample_weight)
             self.categories = self.categories or categories(X)
             batch_size = min(batch_size or 32, len(samples))
-        samples, validation = intake.hold_out(self, samples, validation_data, validation_split, names, epochs)
+        samples, validation = intake.hold_out(self, samples, validation_data, validation_split, names, passes)
+        if isinstance(samples, Samples):  # a stream does it with each part
+            samples = self._with_class_weights(samples, class_weight)
         self.feature_names = names or self.feature_names
-        network = self._require_network()
-        history = training.train(
+        run = training.Training(
             self,
-            network,
+            self._require_network(),
             samples,
             validation,
             epochs=epochs,
@@ -238,10 +259,8 @@ class Sequential(LayerStack):
             shuffle=shuffle,
             callbacks=callbacks,
             verbosity=verbosity,
-            rng=self._rng,
         )
-        network.adopt_average()
-        return history
+        return run.run(initial_epoch)
 
     def train_on_batch(
         self,

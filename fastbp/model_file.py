@@ -7,9 +7,11 @@ the disk, and renamed.
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import stat
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -146,7 +148,7 @@ def _serialize(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
 
 def _replace(target: str, content: bytes, shown: str) -> None:
     """Put a file with this content at `target`, in one step."""
-    temporary = os.path.join(os.path.dirname(target), f".fastbp-{os.urandom(8).hex()}.tmp")
+    temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
     try:
         mode = _mode_to_keep(target)
         try:
@@ -168,6 +170,19 @@ def _replace(target: str, content: bytes, shown: str) -> None:
             reason = f"there is no folder {os.path.dirname(target)!r}"
         # OSError picks the subclass, such as PermissionError, by the number
         raise OSError(error.errno, f"the model cannot be saved: {reason}", shown) from error
+
+
+def remove_leftovers(path: StrPath) -> None:
+    """Delete what writers of this file left when they were killed; nobody may be writing it now."""
+    for leftover in glob.glob(f"{glob.escape(_temporary(os.path.realpath(path)))}*.tmp"):
+        with suppress(OSError):
+            os.unlink(leftover)
+
+
+def _temporary(target: str) -> str:
+    """How the names of temporary files beside a target begin."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".fastbp-{zlib.crc32(os.fsencode(name)):08x}-")
 
 
 def _mode_to_keep(target: str) -> int | None:

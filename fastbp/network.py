@@ -6,6 +6,8 @@ Everything here is checked already; :mod:`fastbp.model` stands between a network
 from __future__ import annotations
 
 import copy
+import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import full_batch
+from fastbp.background import Background
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
@@ -26,6 +29,7 @@ from fastbp.sources import MappedRows
 Array = NDArray[np.floating]
 Task: TypeAlias = tuple[Loss | None, Optimizer]
 OnePass: TypeAlias = Literal["", "inference", "training"]
+Sums: TypeAlias = tuple[float, float]  # over samples: weight times loss, and weight
 
 # Most rows that count as one batch of predict and evaluate: blocks enough for every thread.
 PREDICT_BATCH = 8192
@@ -38,6 +42,10 @@ ALIGNMENT = 64
 # The engine is called for as many batches as take about this long. Between the calls Python sees Ctrl-C,
 # and the progress bar moves.
 SECONDS_PER_CALL = 0.05
+# A batch that takes longer than this runs in another thread, so that Ctrl-C need not wait for its end ...
+SECONDS_PER_BATCH = 0.1
+# ... and so does the first one of an epoch if it has more floating-point operations than this.
+OPERATIONS_PER_BATCH = 2e9
 
 
 class Network:
@@ -79,6 +87,7 @@ class Network:
     ) -> None:
         self.layers, self.input_size, self.dtype, self.seed = layers, input_size, dtype, seed
         self.counters = np.zeros(2, np.int64)
+        self._background = Background()
         self.set_task(loss, optimizer)
         self.parameters = aligned_copy(np.zeros(self.plan.sizes["parameters"], dtype))
         self.gradients = aligned_copy(np.zeros(self.plan.sizes["gradients"], dtype))
@@ -117,8 +126,13 @@ class Network:
         for layer in self.layers:
             layer.bind(self.plan, self.parameters, self.gradients)
 
+    def wait(self) -> None:
+        """Wait for the step that an interruption has left running."""
+        self._background.wait()
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_programs": {}, "_forward_pass": None}
+        self.wait()
+        return self.__dict__ | {"_programs": {}, "_forward_pass": None, "_background": Background()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -223,7 +237,7 @@ class Network:
         program = self._program(rows, samples.targets.shape[1])
         rates = self._rates(1)
         arenas = samples.arenas() | {"inputs": in_memory(samples.inputs)}
-        return mean_loss(*program.run(phases, 0, rows, learning_rates=rates, training=True, **arenas))
+        return mean_loss(program.run(phases, 0, rows, learning_rates=rates, training=True, **arenas))
 
     def train_epoch(
         self,
@@ -232,50 +246,67 @@ class Network:
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
-    ) -> tuple[float, float]:
-        """Do a step for each batch and return Σ w·l and Σ w.
+        sums: Sums,
+    ) -> Sums:
+        """Do a step for each batch, and stop once the loss is not finite.
 
         Parameters
         ----------
         samples : Samples
         order : ndarray of int64, or None
-            Sample numbers in the order of their turn; None: as they lie.
+            Numbers of the samples in the order of their turn, all of them or some; None: all as they lie. An
+            optimizer that runs the network itself takes all of them.
         batch_size : int
         outputs : ndarray, shape (n, output_size), or None
             Where to leave the predictions, as they were before each update and in the order of `order`.
         progress : callable
             Told how many batches are done since it was last called.
+        sums : (float, float)
+            What this method returned for the samples before; zeros at the beginning of an epoch.
+
+        Returns
+        -------
+        (float, float)
+            Sums over the samples from the beginning of the epoch: weight times loss, and weight.
         """
         if not self.optimizer.kind:
-            loss = full_batch.minimize(self, samples)
+            loaded = Samples(in_memory(samples.inputs), samples.targets, samples.weights)
+            loss = full_batch.minimize(self, loaded)
             if outputs is not None:
                 outputs[...] = self.predict(samples.inputs)[slice(None) if order is None else order]
             progress(-(-len(samples) // batch_size))
             weight = float(len(samples) if samples.weights is None else samples.weights.sum(dtype=np.float64))
-            return loss * weight, weight
+            return sums[0] + loss * weight, sums[1] + weight
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
         program = self._program(batch_size, samples.targets.shape[1], "training")
 
         def run_block(
-            block: Samples, turns: NDArray[np.int64] | None, places: Array | None
-        ) -> tuple[float, float]:
+            block: Samples, turns: NDArray[np.int64] | None, places: Array | None, sums: Sums
+        ) -> Sums:
             arenas = block.arenas() | {"order": turns, "outputs": places}
 
-            def run(first: int, count: int) -> tuple[float, float]:
+            def run(first: int, count: int, sums: Sums) -> Sums:
                 rates = self._rates(-(-count // batch_size))
-                return program.run(phases, first, count, learning_rates=rates, training=True, **arenas)
+                return program.run(
+                    phases, first, count, learning_rates=rates, training=True, totals=sums, **arenas
+                )
 
-            return _run_in_chunks(run, len(block), batch_size, progress)
+            count = len(block) if turns is None else len(turns)
+            return _run_in_chunks(run, count, batch_size, progress, sums, finite=True, background=background)
 
-        loss_sum, weight_sum, done = 0.0, 0.0, 0
+        # each weight takes part in three products per sample
+        background = self._background, 6 * batch_size * self.parameters.size > OPERATIONS_PER_BATCH
+        done = 0
         with closing(samples.blocks(order, batch_size)) as blocks:
             for block, turns in blocks:
                 places = None if outputs is None else outputs[done:]
-                loss, weight = run_block(block, turns, places)
-                loss_sum, weight_sum, done = loss_sum + loss, weight_sum + weight, done + len(block)
-        return loss_sum, weight_sum
+                sums = run_block(block, turns, places, sums)
+                done += len(block)
+                if not math.isfinite(sums[0]):
+                    break
+        return sums
 
     # ---- one phase after the other ----
 
@@ -329,7 +360,7 @@ class Network:
             return outputs
         program = self._program(min(len(inputs), PREDICT_BATCH), None, "inference")
 
-        def run(first: int, count: int) -> tuple[float, float]:
+        def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
 
         _run_in_chunks(run, len(inputs), program.plan.batch_size)
@@ -341,53 +372,63 @@ class Network:
             self.layers, self.input_size, dtype=self.dtype, batch_size=PREDICT_BATCH, one_pass="inference"
         )
 
-    def evaluate(self, samples: Samples) -> tuple[float, float, Array]:
-        """Return Σ w·l, Σ w and the outputs."""
+    def evaluate(self, samples: Samples, sums: Sums = (0.0, 0.0)) -> tuple[Sums, Array]:
+        """Return Σ w·l and Σ w, with those of the samples before, and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
         program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1], "inference")
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
-        def run_block(block: Samples, places: Array) -> tuple[float, float]:
+        def run_block(block: Samples, places: Array, sums: Sums) -> Sums:
             arenas = block.arenas() | {"outputs": places}
-            return _run_in_chunks(
-                lambda first, count: program.run(phases, first, count, **arenas),
-                len(block),
-                program.plan.batch_size,
-            )
 
-        loss_sum, weight_sum, done = 0.0, 0.0, 0
-        with closing(samples.blocks(None, 1)) as blocks:
+            def run(first: int, count: int, sums: Sums) -> Sums:
+                return program.run(phases, first, count, totals=sums, **arenas)
+
+            return _run_in_chunks(run, len(block), program.plan.batch_size, sums=sums)
+
+        done = 0
+        with closing(samples.blocks(None, program.plan.batch_size)) as blocks:
             for block, _ in blocks:
-                loss, weight = run_block(block, outputs[done:])
-                loss_sum, weight_sum, done = loss_sum + loss, weight_sum + weight, done + len(block)
-        return loss_sum, weight_sum, outputs
+                sums = run_block(block, outputs[done:], sums)
+                done += len(block)
+        return sums, outputs
 
 
 def _run_in_chunks(
-    run: Callable[[int, int], tuple[float, float]],
+    run: Callable[[int, int, Sums], Sums],
     count: int,
     batch_size: int,
     progress: Callable[[int], None] = lambda batches: None,
-) -> tuple[float, float]:
-    """Call ``run(first, count)`` over all positions, for a short time each, and add up what it returns."""
-    loss_sum = weight_sum = 0.0
+    sums: Sums = (0.0, 0.0),
+    finite: bool = False,
+    background: tuple[Background, bool] | None = None,
+) -> Sums:
+    """Call ``run(first, count, sums)`` over all positions, for a short time each, and return the last sums.
+
+    With `finite` it ends when a sum is not finite any more. With `background` batches that take long run
+    there, and the first one if it is said to take long.
+    """
     batches, first = 1, 0
-    while first < count:
+    thread, slow = background or (None, False)
+    while first < count and (math.isfinite(sums[0]) or not finite):
         size = min(batches * batch_size, count - first)
         begin = time.perf_counter()
-        loss, weight = run(first, size)
+        part = functools.partial(run, first, size, sums)
+        sums = thread.call(part) if thread is not None and slow else part()
         elapsed = time.perf_counter() - begin
-        loss_sum, weight_sum, first = loss_sum + loss, weight_sum + weight, first + size
+        first += size
         done = -(-size // batch_size)
         progress(done)
         # at the pace of this call; at most ten times more batches than in it, for a short call is noise
         affordable = SECONDS_PER_CALL * done / max(elapsed, 1e-9)
         batches = max(1, min(int(affordable), 10 * done))
-    return loss_sum, weight_sum
+        slow = elapsed > SECONDS_PER_BATCH * done
+    return sums
 
 
-def mean_loss(loss_sum: float, weight_sum: float) -> float:
+def mean_loss(sums: Sums) -> float:
     """Σ w·l / Σ w; weights so small that the engine takes them for 0 have no loss."""
+    loss_sum, weight_sum = sums
     return loss_sum / weight_sum if weight_sum else 0.0
 
 

@@ -20,7 +20,9 @@ Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Model = TypeVar("Model", bound="LayerStack")
 
 
-def describe(model: LayerStack, optimizer: bool) -> tuple[dict[str, Any], Tensors]:
+def describe(
+    model: LayerStack, optimizer: bool, own_metrics: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return what :func:`restore` makes an equal model of.
 
     Parameters
@@ -29,6 +31,8 @@ def describe(model: LayerStack, optimizer: bool) -> tuple[dict[str, Any], Tensor
         Built.
     optimizer : bool
         Whether training shall go on with the same bits.
+    own_metrics : bool
+        Whether metrics that are functions of the user may be left out.
 
     Raises
     ------
@@ -36,14 +40,15 @@ def describe(model: LayerStack, optimizer: bool) -> tuple[dict[str, Any], Tensor
         When a part of the model has no form in JSON.
     """
     network = model._require_network()
-    for name, metric in model.metrics.items():
-        if metrics.BY_NAME.get(name) is not metric:
+    known = [name for name, metric in model.metrics.items() if metrics.BY_NAME.get(name) is metric]
+    for name in model.metrics:
+        if name not in known and not own_metrics:
             raise TypeError(f"metrics: {name!r} is a function of your own and cannot be saved")
     description: dict[str, Any] = {
         "layers": [layer.config() for layer in model.layers],
         "loss": None if model.loss is None else model.loss.config(),
         "optimizer": model.optimizer.config(),
-        "metrics": list(model.metrics),
+        "metrics": known,
         "input_size": model.input_size,
         "dtype": model.dtype,
         "feature_names": None if model.feature_names is None else list(model.feature_names),
@@ -54,7 +59,7 @@ def describe(model: LayerStack, optimizer: bool) -> tuple[dict[str, Any], Tensor
         description["resume"] = {
             "counters": network.counters.tolist(),
             "dropout_seed": network.seed,
-            "random": _plain(model._rng.bit_generator.state),
+            "random": plain(model._rng.bit_generator.state),
         }
     return description, network.tensors(optimizer)
 
@@ -77,15 +82,7 @@ def restore(kind: type[Model], description: Mapping[str, Any], tensors: Tensors)
         dtype=description["dtype"],
         seed=0,
     )
-    network, resume = model._require_network(), description.get("resume")
-    places = network.tensors(optimizer=resume is not None)
-    model_file.check_tensors({name: (view.shape, view.dtype) for name, view in places.items()}, tensors)
-    for name, view in places.items():
-        view[...] = tensors[name]
-    if resume is not None:
-        network.counters[...] = resume["counters"]
-        network.seed = int(resume["dropout_seed"])
-        model._rng = _generator(resume["random"])
+    fill(model, description, tensors)
     names = description["feature_names"]
     model.feature_names = None if names is None else tuple(names)
     model.categories = {name: tuple(labels) for name, labels in description.get("categories", {}).items()}
@@ -93,10 +90,32 @@ def restore(kind: type[Model], description: Mapping[str, Any], tensors: Tensors)
     return model
 
 
-def _plain(value: Any) -> Any:
+def fill(model: LayerStack, description: Mapping[str, Any], tensors: Tensors) -> None:
+    """Give a model of this description the values of the tensors, and the random numbers if they are there.
+
+    Raises
+    ------
+    ValueError
+        When the tensors are not those of the model.
+    """
+    network, resume = model._require_network(), description.get("resume")
+    places = network.tensors(optimizer=resume is not None)
+    # a name with a leading dot belongs to a training, not to the model
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(".")}
+    model_file.check_tensors({name: (view.shape, view.dtype) for name, view in places.items()}, own)
+    if resume is not None:
+        network.seed = int(resume["dropout_seed"])
+        network.set_task(model.loss, model.optimizer)  # the seed is part of its plans
+        network.counters[...] = resume["counters"]
+        model._rng = _generator(resume["random"])
+    for name, view in network.tensors(optimizer=resume is not None).items():
+        view[...] = own[name]
+
+
+def plain(value: Any) -> Any:
     """A generator's state in JSON types."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

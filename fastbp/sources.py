@@ -100,12 +100,12 @@ class MappedRows:
     def blocks(
         self, order: NDArray[np.int64] | None, batch_size: int
     ) -> Generator[tuple[Rows, NDArray[Any], NDArray[np.int64] | None]]:
-        """Read all rows block by block, each of whole batches, one block ahead of who uses them.
+        """Read rows block by block, each of whole batches, one block ahead of who uses them.
 
         Parameters
         ----------
         order : ndarray of int64, or None
-            Numbers of the rows in the order of their turn; None: as they lie.
+            Numbers of the rows in the order of their turn; None: all as they lie.
         batch_size : int
 
         Yields
@@ -117,7 +117,7 @@ class MappedRows:
         turns : ndarray of int64, or None
             Which of `values` is whose turn; None: as they lie.
         """
-        n = len(self)
+        n = len(self) if order is None else len(order)
         batches = max(1, BLOCK // max(batch_size * self.shape[1] * self.array.itemsize, 1))
         size = min(batches * batch_size, n)
         places = [np.empty((size, self.shape[1]), self.element) for _ in range(2)]

@@ -89,6 +89,7 @@ class LayerStack:
             raise RuntimeError(
                 "the model has no weights yet: they exist after its first use, or at once with input_size=..."
             )
+        self._network.wait()
         return self._network
 
     @property

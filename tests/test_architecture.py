@@ -29,16 +29,25 @@ GROUPS = {
     ),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
-    "data": ("frames array_like sources samples streams data order metrics", "basics plan"),
+    "data": (
+        "frames array_like sources samples streams data order metrics metrics.arguments "
+        "metrics.regression metrics.classification metrics.probabilities",
+        "basics plan",
+    ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "minimisation": ("full_batch", "plan descriptions planner choice kernels data"),
-    "network": ("network", "plan descriptions planner choice minimisation data"),
+    "network": ("background network", "plan descriptions planner choice minimisation data"),
     "files": ("model_file", ""),
     "inference": ("frozen", "choice data network"),
-    "training": ("callbacks training", "data network"),
+    "saving": ("saving", "basics plan descriptions data files"),
+    "training": (
+        "callbacks callbacks.base callbacks.monitor callbacks.stopping callbacks.learning_rate "
+        "callbacks.files callbacks.backup checkpoint divergence training",
+        "basics plan descriptions choice data network files saving",
+    ),
     "model": (
-        "saving stack intake model",
-        "basics plan descriptions data network files training inference",
+        "stack intake model",
+        "basics plan descriptions data network files saving training inference",
     ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (

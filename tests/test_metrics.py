@@ -1,6 +1,8 @@
 """Metrics against their definitions, written out in plain Python."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,7 +118,7 @@ def test_small_types_are_widened(name):
     assert isinstance(wide, float)
 
 
-@pytest.mark.parametrize("name", [*REGRESSION, "accuracy", "binary_accuracy"])
+@pytest.mark.parametrize("name", sorted({function.__name__ for function in metrics.BY_NAME.values()}))
 @pytest.mark.parametrize(
     ("true", "predicted", "weights", "message"),
     [
@@ -155,3 +157,93 @@ def test_get():
         metrics.get("??")
     with pytest.raises(TypeError, match="metric must be a name or a function, got 3"):
         metrics.get(3)
+
+
+# ---- classification, and probabilities ----
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "metrics.json").read_text("utf-8"))["cases"]
+ALL = sorted({function.__name__ for function in metrics.BY_NAME.values()})
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=lambda case: f"{case['name']}, {len(case['y_true'])}")
+def test_scores_are_those_of_scikit_learn(case):
+    true, predicted, weights = (np.array(case[name]) for name in ("y_true", "y_pred", "sample_weight"))
+    if weights.ndim == 0:
+        weights = None
+    for name, expected in case["scores"].items():
+        metric = metrics.get(name)
+        assert metric(true, predicted, weights) == pytest.approx(expected, rel=1e-12, abs=1e-15), name
+        if case["name"] == "classes":  # one-hot rows say the same as labels
+            assert metric(np.eye(7)[true], predicted, weights) == pytest.approx(expected, rel=1e-12), name
+        if case["name"] == "binary":
+            assert metric(true, predicted[:, None], weights) == pytest.approx(expected, rel=1e-12), name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_weight_is_a_number_of_copies(name):
+    """Weighing a sample twice is having it twice, and weighing it 0 is not having it."""
+    metric = metrics.get(name)
+    for case in VECTORS:
+        if name in case["scores"] and case["sample_weight"] is None:
+            true, predicted = np.array(case["y_true"]), np.array(case["y_pred"])
+            counts = np.random.default_rng(0).integers(0, 4, len(true))
+            copies = metric(np.repeat(true, counts, axis=0), np.repeat(predicted, counts, axis=0))
+            if "never occur" not in case["name"]:  # a class that weighs nothing does occur
+                assert metric(true, predicted, counts) == pytest.approx(copies, rel=1e-12)
+
+
+def test_top_k():
+    true, predicted = [0, 1, 2, 3], [[0.1, 0.2, 0.3, 0.4]] * 4
+    assert [metrics.top_k_accuracy(true, predicted, k=k) for k in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1.0]
+    assert metrics.top_k_accuracy(true, predicted) == 1.0
+    assert metrics.top_k_accuracy([0, 1], [[0.5, 0.5], [0.5, 0.5]], k=1) == 1.0  # fewer than 1 are larger
+    with pytest.raises(ValueError, match="k must be a positive int, got 0"):
+        metrics.top_k_accuracy(true, predicted, k=0)
+    with pytest.raises(ValueError, match="y_true must hold labels from 0 to 3"):
+        metrics.top_k_accuracy([0, 1, 2, 4], predicted)
+    with pytest.raises(ValueError, match="y_true must hold labels from 0 to 1"):
+        metrics.recall([0, 0.5], [[0.9, 0.1], [0.2, 0.8]])
+
+
+def test_nothing_predicted_and_nothing_asked_for():
+    assert metrics.precision([1, 1], [0.1, 0.2]) == metrics.f1([1, 1], [0.1, 0.2]) == 0
+    assert metrics.recall([0, 0], [0.9, 0.9]) == 0
+    assert math.isnan(metrics.roc_auc([1, 1], [0.1, 0.2]))
+    assert math.isnan(metrics.roc_auc([0, 1], [0.1, math.nan]))
+    assert metrics.roc_auc([0, 1, 1], [0.5, 0.5, 0.5]) == 0.5
+
+
+def test_nan_is_no_decision():
+    assert metrics.recall([1, 1], [math.nan, 0.9]) == 0.5
+    assert metrics.recall([0, 1], [[math.nan, 0.9], [0.1, 0.9]]) == 0.5
+    assert metrics.top_k_accuracy([0, 1], [[math.nan, 0.9], [0.1, 0.9]], k=2) == 0.5
+    assert math.isnan(metrics.log_loss([1], [math.nan]))
+
+
+@pytest.mark.parametrize(("dtype", "margin"), [("f4", 2.0**-23), ("f8", 2.0**-52)])
+def test_log_loss_of_certainty_is_finite(dtype, margin):
+    certain = np.array([[1, 0], [0, 1]], dtype)
+    assert metrics.log_loss([1, 0], certain) == pytest.approx(-math.log(margin))
+    assert metrics.log_loss([0, 1], certain) < 1e-6
+    assert metrics.log_loss([0, 1], certain[:, 0]) == pytest.approx(-math.log(margin))
+
+
+def test_log_loss_of_soft_targets():
+    expected = -(0.25 * math.log(0.5) + 0.75 * math.log(0.5))
+    assert metrics.log_loss([[0.25, 0.75]], [[0.5, 0.5]]) == pytest.approx(expected)
+    assert metrics.log_loss([0.25], [0.5]) == pytest.approx(expected)
+
+
+def test_outputs_that_do_not_sum_to_one_are_independent():
+    true, predicted = [[1, 1], [0, 1]], [[0.9, 0.8], [0.2, 0.3]]
+    assert metrics.recall(true, predicted) == pytest.approx((1 + 0.5) / 2)
+    with pytest.raises(ValueError, match="y_true must lie between 0 and 1"):
+        metrics.recall([[2, 1], [0, 1]], predicted)
+
+
+def test_every_metric_knows_its_direction():
+    worse, better = [0.6, 0.6, 0.4, 0.4, 0.4], [0.1, 0.9, 0.8, 0.2, 0.3]
+    for name in metrics.BY_NAME:
+        if metrics.get(name) is not metrics.top_k_accuracy:
+            scores = [metrics.get(name)([0, 1, 1, 0, 0], predicted) for predicted in (worse, better)]
+            assert (scores[0] < scores[1]) == (name in metrics.LARGER_IS_BETTER), name

@@ -239,6 +239,19 @@ def test_the_gradient_is_that_of_the_loss(data):
         assert gradient[place] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-6)
 
 
+def test_penalties_of_tall_batches(rng):
+    """Whose rows would go through the network in blocks without it: a penalty counts once."""
+    X = rng.normal(size=(2600, 3))
+    Y = np.stack([X[:, 0] * X[:, 1], X.sum(axis=1)], axis=1)
+    model = network(SGD(0.0, global_clipnorm=1e9), kernel_regularizer=bp.regularizers.L1L2(0.3, 0.4))
+    loss = model.evaluate(X, Y)["loss"]
+    history = model.fit(X, Y, batch_size=1300, shuffle=False, epochs=2)
+    np.testing.assert_allclose(history.history["loss"], loss, rtol=1e-12)
+    gradient = model.layers[0].weight_grad.copy()
+    model.train_on_batch(X[1300:], Y[1300:])
+    np.testing.assert_allclose(gradient, model.layers[0].weight_grad, rtol=1e-10)
+
+
 def test_backward_has_the_penalty_too(data):
     model = network(kernel_regularizer="l2")
     model.forward(data[0])

@@ -135,3 +135,18 @@ def test_weights_that_leave_nothing_are_refused():
     for side, weights in (("in front of", np.arange(30) >= 15), ("behind", np.arange(30) < 15)):
         with pytest.raises(ValueError, match=f"sample_weight {side} validation_split must leave some sample"):
             model.fit(X, LABELS, sample_weight=weights, validation_split=0.5)
+
+
+def test_class_weights_are_those_of_the_training_alone():
+    """As in Keras: what is held out keeps its own weights, and does not count for "balanced"."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)), np.repeat([0, 1, 0, 1], [25, 5, 2, 8])
+    models = [
+        bp.Sequential([bp.layers.Dense(2, "softmax")], "cross_entropy", metrics=["accuracy"], seed=0)
+        for _ in range(2)
+    ]
+    split = models[0].fit(X, y, epochs=2, validation_split=0.25, class_weight="balanced")
+    weights = np.where(y[:30] == 0, 30 / 50, 30 / 10)
+    given = models[1].fit(X[:30], y[:30], epochs=2, sample_weight=weights, validation_data=(X[30:], y[30:]))
+    for name, values in split.history.items():
+        assert values == pytest.approx(given.history[name], rel=1e-6), name

@@ -115,6 +115,8 @@ cdef extern from "fastbp.h":
         fbp_source source
         const int64_t *order
         const double *learning_rates
+        double loss_sum
+        double weight_sum
 
     ctypedef struct fbp_result:
         double loss_sum

@@ -326,7 +326,7 @@ cdef class Program:
     def run(
         self, phases, int64_t first, int64_t count, *, inputs=None, targets=None, outputs=None,
         output_gradients=None, input_gradients=None, sample_weights=None, order=None, learning_rates=None,
-        bint training=False,
+        bint training=False, totals=(0.0, 0.0),
     ):
         cdef fbp_request request
         cdef fbp_result result
@@ -337,6 +337,7 @@ cdef class Program:
             request.phases |= 1u << <int>PHASES.index(phase)
         request.training = training
         request.first, request.count = first, count
+        request.loss_sum, request.weight_sum = totals
         if first < 0 or count < 0 or count > (<int64_t>1 << 62) - first:
             raise ValueError(f"first, count: expected numbers from 0 on, got {first}, {count}")
         cdef int64_t end = first + count, samples = (<int64_t>1 << 62), place

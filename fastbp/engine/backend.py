@@ -49,6 +49,7 @@ class Program(Protocol):
         order: NDArray[np.int64] | None = None,
         learning_rates: NDArray[np.float64] | None = None,
         training: bool = False,
+        totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
         """Run the operations of some phases over positions first .. first + count, batch by batch.
 
@@ -72,11 +73,14 @@ class Program(Protocol):
         training : bool
             Whether dropout drops. A forward phase in training advances ``counters[1]`` first, once
             per batch; an update advances ``counters[0]`` first.
+        totals : (float, float)
+            What the sums go on from: those of the positions before, so that they come out the same to the
+            bit however many calls an epoch is made of.
 
         Returns
         -------
         loss_sum, weight_sum : float
-            Sums over the samples of weight times loss, and of weight; zeros without the phase "loss".
+            `totals`, plus the sums over the samples of weight times loss, and of weight, in the phase "loss".
         """
         ...
 

@@ -147,7 +147,6 @@ def _finish_loss(
     weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
     weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
     run.loss_sum += float((weights * row_loss).sum())
-    run.weight_sum += float(weights.sum())
     share = weights / run.batch_weight if run.batch_weight > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
 
@@ -244,6 +243,7 @@ class Program:
         order: NDArray[np.int64] | None = None,
         learning_rates: NDArray[np.float64] | None = None,
         training: bool = False,
+        totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
         """Run the operations of some phases, batch by batch."""
         unknown = set(phases) - set(PHASES)
@@ -269,6 +269,7 @@ class Program:
         }
         self._check_matrices(arenas, first + count, picked=order is not None)
         run = Run(arenas, np.dtype(self.plan.dtype), self.plan.seed, training, order)
+        run.loss_sum, run.weight_sum = totals
         turn, run.draw = (int(counter) for counter in self.counters)
         ops = [op for op in self.plan.ops if op.phase in phases]
         accumulation = max((int(op.attributes["steps"]) for op in ops if op.kind == "accumulate"), default=1)
@@ -291,8 +292,10 @@ class Program:
         if isinstance(weights, np.ndarray):
             samples = slice(position, position + rows)
             run.batch_weight = float(
-                weights.ravel()[samples if run.order is None else run.order[samples]].sum()
+                weights.ravel()[samples if run.order is None else run.order[samples]].sum(dtype=np.float64)
             )
+        if any(op.phase == "loss" for op in ops):
+            run.weight_sum += run.batch_weight
         gradients = np.zeros_like(self.gradients)
         for run.first_row in range(0, rows, block):
             run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)

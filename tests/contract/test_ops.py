@@ -450,8 +450,8 @@ def rmsprop(dtype, rng):
         slots = {"v": True, "momentum_buffer": momentum > 0, "gradient_average": centered}
         case = update("rmsprop", dtype, rng, size, attributes, **slots)
         if centered:  # the square of a mean is not above the mean of the squares
-            place = case.operands["gradient_average"]
-            case.flat["state"][place.offset : place.offset + size] /= 4
+            average = case.operands["gradient_average"].matrix(case.flat["state"])
+            average /= 4
         yield case
 
 
