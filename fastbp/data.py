@@ -19,7 +19,7 @@ from fastbp.array_like import Array, Table, describe, read, require, require_fin
 from fastbp.checks import check_number
 from fastbp.engine.plan import Index
 from fastbp.frames import Categories, as_frame, encode
-from fastbp.samples import Inputs
+from fastbp.samples import Inputs, column_of
 from fastbp.sources import MappedRows, is_mapped, is_sparse, sparse_rows
 
 TargetKind = Literal["values", "probabilities", "classes"]
@@ -100,7 +100,7 @@ def require_indices(X: Inputs, indices: Sequence[Index], argument: str = "X") ->
 
     Parameters
     ----------
-    X : ndarray, shape (n, k)
+    X : ndarray, SparseRows or MappedRows, shape (n, k)
         As :func:`features` returns it.
     indices : sequence of Index
         Columns, each with the layer that looks it up and the number of rows of its table.
@@ -113,12 +113,7 @@ def require_indices(X: Inputs, indices: Sequence[Index], argument: str = "X") ->
         Naming column, layer and row.
     """
     for index in indices:
-        if not isinstance(X, np.ndarray):
-            raise TypeError(
-                f"{argument} must be an array in memory, as layer {index.layer!r} looks up its column "
-                f"{index.column}, not {describe(X)}"
-            )
-        column = X[:, index.column]
+        column = column_of(X, index.column)
         wrong = np.flatnonzero((column < 0) | (column > index.count - 1) | (column != np.rint(column)))
         if wrong.size:
             raise ValueError(
@@ -325,7 +320,7 @@ def _matrix(array: NDArray[Any], argument: str) -> NDArray[Any]:
                 f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
             )
         elif len(shape) > 2:
-            hint = f": use {argument}.reshape(len({argument}), -1)"
+            hint = f": use {argument}.reshape(len({argument}), -1), or begin the model with Flatten()"
         raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
     if not array.size:
         raise ValueError(f"{argument} is empty: shape {shape}")

@@ -414,7 +414,7 @@ class Network:
             return _run_in_chunks(run, len(block), program.plan.batch_size, sums=sums)
 
         done = 0
-        with closing(samples.blocks(None, program.plan.batch_size)) as blocks:
+        with closing(samples.blocks(None, 1)) as blocks:
             for block, _ in blocks:
                 sums = run_block(block, outputs[done:], sums)
                 done += len(block)

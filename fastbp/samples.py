@@ -88,3 +88,14 @@ def dense(inputs: Inputs, dtype: str) -> Array:
     if isinstance(read, SparseRows):
         return read.dense(slice(None), np.dtype(dtype))
     return np.require(read, np.dtype(dtype), "C")
+
+
+def column_of(inputs: Inputs, number: int) -> NDArray[np.float64]:
+    """Return one column of inputs; of a file only that column is kept in memory."""
+    if isinstance(inputs, SparseRows):
+        mine = inputs.columns == number
+        mine[: inputs.starts[0]] = mine[inputs.starts[-1] :] = False
+        rows = np.searchsorted(inputs.starts, np.flatnonzero(mine), side="right") - 1
+        return np.bincount(rows, inputs.values[mine], len(inputs)).astype(np.float64)
+    array = inputs.array if isinstance(inputs, MappedRows) else inputs
+    return np.asarray(array[:, number], np.float64)

@@ -331,3 +331,19 @@ def test_targets_and_weights_are_dense():
     for arguments in ({"y": SPARSE[:, :2]}, {"y": Y, "sample_weight": SPARSE[:, 0]}):
         with pytest.raises(TypeError, match=r"is sparse .* expected a dense array"):
             make().fit(SPARSE, **arguments)
+
+
+def test_layers_that_look_up_rows_check_every_source(tmp_path):
+    def lookup():
+        layers = [bp.layers.Embedding(50, 3), Dense(2)]
+        return bp.Sequential(layers, loss="mean_squared_error", seed=0)
+
+    for source in (X % 50, (X % 50).astype("u1"), mapped(tmp_path, X % 50), sparse.csc_array(X % 50)):
+        model = lookup()
+        model.fit(source, Y)
+        np.testing.assert_array_equal(model.predict(source), model.predict((X % 50).astype("f4")))
+    wrong = X % 50
+    wrong[7, 0] = 50
+    for source in (wrong, wrong.astype("u1"), mapped(tmp_path, wrong), sparse.csr_array(wrong)):
+        with pytest.raises(ValueError, match=r"from 0 to 49 in column 0, .* but is 50 at row 7"):
+            lookup().fit(source, Y)
