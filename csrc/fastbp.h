@@ -56,7 +56,7 @@ typedef struct {
     int64_t offset, rows, columns, stride;
 } fbp_tensor;
 
-enum { FBP_OPERANDS = 5, FBP_ATTRIBUTES = 5 };
+enum { FBP_OPERANDS = 5, FBP_ATTRIBUTES = 6 };
 
 typedef struct {
     int kind, phase;
@@ -91,6 +91,7 @@ typedef struct {
     void *data[FBP_ARENAS];       /* the caller's matrices from FBP_INPUTS on; NULL where not given */
     const int64_t *order;         /* sample of each position; NULL: the position itself */
     const double *learning_rates; /* one per batch */
+    double *batch_losses;         /* mean loss and penalty of each batch; NULL: not wanted */
 } fbp_request;
 
 typedef struct {

@@ -188,11 +188,13 @@ static void run_batches(void *context, const fbp_member *member) {
     const job *j = context;
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
+    double penalty = 0;
     fbp_batch batch = {.kernels = p->kernels,
                        .order = request->order,
                        .training = request->training,
                        .seed = p->seed,
-                       .row_loss = p->row_loss};
+                       .row_loss = p->row_loss,
+                       .penalty = &penalty};
     memcpy(batch.arena, request->data, sizeof batch.arena);
     memcpy(batch.arena, p->flat, sizeof p->flat);
     batch.step = p->counters[0], batch.draw = (uint64_t)p->counters[1];
@@ -205,6 +207,8 @@ static void run_batches(void *context, const fbp_member *member) {
         batch.rows = end - position < p->batch ? end - position : p->batch;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
         batch.step += asked(request, FBP_UPDATE);
+        double batch_loss = 0;
+        penalty = 0;
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
         for (int i = 0; i < p->count; i++) {
             const fbp_op *op = &p->ops[i];
@@ -216,9 +220,13 @@ static void run_batches(void *context, const fbp_member *member) {
             functions[op->kind](op, &batch, member);
             fbp_team_wait(member);
             if (op->phase == FBP_LOSS && member->index == 0) {
-                for (int64_t row = 0; row < batch.rows; row++) loss_sum += p->row_loss[row];
-                weight_sum += batch.weight_sum;
+                for (int64_t row = 0; row < batch.rows; row++) batch_loss += p->row_loss[row];
+                loss_sum += batch_loss, weight_sum += batch.weight_sum;
             }
+        }
+        if (request->batch_losses && member->index == 0) {
+            request->batch_losses[2 * number] = batch.weight_sum > 0 ? batch_loss / batch.weight_sum : 0;
+            request->batch_losses[2 * number + 1] = penalty;
         }
     }
     if (member->index == 0) {

@@ -213,6 +213,7 @@ class Network:
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
+        batch_losses: NDArray[np.float64] | None = None,
     ) -> float:
         """Do a step for each batch and return the mean loss.
 
@@ -226,6 +227,8 @@ class Network:
             Where to leave the predictions, as they were before each update and in the order of `order`.
         progress : callable
             Told how many batches are done since it was last called.
+        batch_losses : ndarray, shape (batches, 2), optional
+            Filled with the mean loss of each batch, and with the penalty on its parameters.
         """
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
@@ -233,7 +236,7 @@ class Network:
         program = self._program(batch_size, samples.targets.shape[1], exact=True)
 
         def run(first: int, count: int) -> tuple[float, float]:
-            rates = self._rates(-(-count // batch_size))
+            rates, batch = self._rates(-(-count // batch_size)), first // batch_size
             return program.run(
                 phases,
                 first,
@@ -241,6 +244,7 @@ class Network:
                 order=order,
                 outputs=outputs,
                 learning_rates=rates,
+                batch_losses=None if batch_losses is None else batch_losses[batch:],
                 training=True,
                 **samples.arenas(),
             )

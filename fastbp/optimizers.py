@@ -31,6 +31,9 @@ class Optimizer(Configurable):
         self.learning_rate = learning_rate
         self.weight_decay = check_number("weight_decay", weight_decay, "[0, inf)")
 
+    l2_penalty = 0.0
+    """s: each batch adds ½ s Σθ² / Σw to its loss, θ the weights without biases, w the sample weights."""
+
     @property
     def learning_rate(self) -> float:
         """η. It may be changed between steps; it is no part of the plan."""
@@ -57,7 +60,7 @@ class SGD(Optimizer):
     learning_rate : float
         η.
     momentum : float
-        μ in [0, 1).
+        μ in [0, 1].
     nesterov : bool
         Look ahead along the momentum; needs a positive momentum.
     weight_decay : float
@@ -75,7 +78,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
-        self.momentum = check_number("momentum", momentum, "[0, 1)")
+        self.momentum = check_number("momentum", momentum, "[0, 1]")
         self.nesterov = check_flag("nesterov", nesterov)
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs a positive momentum, got momentum=0.0")
@@ -105,6 +108,9 @@ class Adam(Optimizer):
         ε, positive.
     weight_decay : float
         λ.
+    epsilon_hat : bool
+        Add ε to √v instead of √v̂, the step then being η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε): the form in
+        which Keras and scikit-learn do it, from the end of the paper's section 2.
     """
 
     key = kind = "adam"
@@ -118,20 +124,23 @@ class Adam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        epsilon_hat: bool = False,
     ) -> None:
         super().__init__(learning_rate, weight_decay)
         self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
         self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
+        self.epsilon_hat = check_flag("epsilon_hat", epsilon_hat)
 
     def attributes(self) -> dict[str, float | bool]:
-        """Return the betas, epsilon, weight_decay and whether the decay is decoupled."""
+        """Return the betas, epsilon, weight_decay, and which form the decay and epsilon take."""
         return {
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
             "weight_decay": self.weight_decay,
             "decoupled": self._decoupled,
+            "epsilon_hat": self.epsilon_hat,
         }
 
 

@@ -64,7 +64,8 @@ typedef struct {
 
 typedef struct {
     double learning_rate, beta_1, beta_2, epsilon, weight_decay;
-    int decoupled; /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int decoupled;   /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int epsilon_hat; /* epsilon is added to the root of v before its bias is corrected */
     int64_t step;  /* counted from 1 */
 } fbp_adam;
 
@@ -115,8 +116,11 @@ typedef struct fbp_kernels {
     void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *out);
     /* sum of n elements in double, ascending order */
     double (*sum)(int64_t n, const void *x);
+    /* sum of the squares of n elements in double, in an order that n alone sets */
+    double (*square_sum)(int64_t n, const void *x);
 
     /* optimizer.h: n parameters in a row, in place. An optional state pointer may be NULL. */
+    void (*l2_gradient)(double factor, int64_t n, const void *parameters, void *gradients);
     void (*sgd)(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer);
     void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
     void (*rmsprop)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *momentum_buffer,

@@ -15,6 +15,13 @@ INLINE double integer_power(double base, int64_t n) {
     return result;
 }
 
+/* gradients += factor * parameters: the derivative of half of factor times their sum of squares */
+static void l2_gradient(double factor, int64_t n, const void *parameters, void *gradients) {
+    const vec f = vec_set(R(factor));
+    FOR_EACH_SPAN(n)
+    store_span(gradients, span, load_span(gradients, span) + f * load_span(parameters, span));
+}
+
 static void sgd(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer) {
     const vec learning_rate = vec_set(R(h.learning_rate)), momentum = vec_set(R(h.momentum));
     const vec weight_decay = vec_set(R(h.weight_decay));
@@ -33,7 +40,8 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
     const double correction_1 = 1 - integer_power(h.beta_1, h.step);
     const double correction_2 = 1 - integer_power(h.beta_2, h.step);
     const vec step_size = vec_set(R(h.learning_rate / correction_1));
-    const vec root_scale = vec_set(R(1 / __builtin_sqrt(correction_2))), epsilon = vec_set(R(h.epsilon));
+    const double root = __builtin_sqrt(correction_2);
+    const vec root_scale = vec_set(R(1 / root)), epsilon = vec_set(R(h.epsilon_hat ? h.epsilon / root : h.epsilon));
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = vec_set(R(h.decoupled ? 1 - h.learning_rate * h.weight_decay : 1));
     const vec weight_decay = vec_set(R(h.decoupled ? 0 : h.weight_decay));

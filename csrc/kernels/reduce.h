@@ -32,4 +32,21 @@ static double sum(int64_t n, const void *x) {
     return total;
 }
 
+/* Vectors of squares are added in blocks that are short enough for float32, the blocks in double. */
+enum { SQUARE_SUM_BLOCK = 64 * VL };
+
+static double square_sum(int64_t n, const void *x) {
+    double total = 0;
+    for (int64_t begin = 0; begin < n; begin += SQUARE_SUM_BLOCK) {
+        const real *block = (const real *)x + begin;
+        vec squares = {0};
+        FOR_EACH_SPAN(n - begin < SQUARE_SUM_BLOCK ? n - begin : SQUARE_SUM_BLOCK) {
+            vec v = load_span(block, span);
+            squares += v * v;
+        }
+        for (int i = 0; i < VL; i++) total += (double)squares[i];
+    }
+    return total;
+}
+
 #endif

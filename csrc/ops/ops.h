@@ -18,6 +18,7 @@ typedef struct {
     double learning_rate;
     double weight_sum; /* sample weights of the batch */
     double *row_loss;  /* weight times loss of each row */
+    double *penalty;   /* of the parameters, beside the loss; the first member fills it in */
 } fbp_batch;
 
 typedef void fbp_op_function(const fbp_op *op, const fbp_batch *batch, const fbp_member *member);

@@ -7,6 +7,17 @@ static char *element(const fbp_tensor *t, const fbp_batch *batch, int64_t i) {
     return present(t) ? (char *)at(t, batch, 0) + i * (int64_t)batch->kernels->element : NULL;
 }
 
+/* Half of strength / (sum of sample weights) times the sum of squares, and its gradient on top of that of the loss. */
+void fbp_op_l2_penalty(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *o = op->operand;
+    const double factor = batch->weight_sum > 0 ? op->attribute[0] / batch->weight_sum : 0;
+    fbp_range r = fbp_share(o[0].columns, LINE, member->size, member->index);
+    batch->kernels->l2_gradient(factor, r.end - r.begin, element(&o[0], batch, r.begin),
+                                element(&o[1], batch, r.begin));
+    if (member->index == 0)
+        *batch->penalty += factor / 2 * batch->kernels->square_sum(o[0].columns, element(&o[0], batch, 0));
+}
+
 void fbp_op_sgd(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *o = op->operand;
     const double *a = op->attribute;
@@ -26,6 +37,7 @@ void fbp_op_adam(const fbp_op *op, const fbp_batch *batch, const fbp_member *mem
                   .epsilon = a[2],
                   .weight_decay = a[3],
                   .decoupled = a[4] != 0,
+                  .epsilon_hat = a[5] != 0,
                   .step = batch->step};
     batch->kernels->adam(h, r.end - r.begin, element(&o[0], batch, r.begin), element(&o[1], batch, r.begin),
                          element(&o[2], batch, r.begin), element(&o[3], batch, r.begin));

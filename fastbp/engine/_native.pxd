@@ -66,7 +66,7 @@ cdef extern from "fastbp.h":
         int kind
         int phase
         fbp_tensor operand[5]
-        double attribute[5]
+        double attribute[6]
         double flops
 
     ctypedef struct fbp_op_schema:
@@ -96,6 +96,7 @@ cdef extern from "fastbp.h":
         void *data[10]
         const int64_t *order
         const double *learning_rates
+        double *batch_losses
 
     ctypedef struct fbp_result:
         double loss_sum

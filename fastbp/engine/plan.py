@@ -48,6 +48,7 @@ ACTIVATIONS = {
     "sigmoid": "output",
     "tanh": "output",
     "softplus": "output",
+    "exponential": "output",
     "gelu": "input",
     "gelu_tanh": "input",
     "silu": "input",
@@ -64,6 +65,8 @@ LOSSES = {
     "poisson": "mean",
     "binary_cross_entropy": "mean",
     "sigmoid_binary_cross_entropy": "mean",
+    "multilabel_cross_entropy": "sum",
+    "poisson_deviance": "sum",
 }
 
 

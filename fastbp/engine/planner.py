@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
-from fastbp.engine.layout import SLACK, place_parameters, place_workspace
+from fastbp.engine.layout import SLACK, place_parameters, place_workspace, weight_size
 from fastbp.engine.plan import ACTIVATIONS, PHASES, Op, Parameter, Plan, Tensor
 from fastbp.layer import Layer, name_layers
 from fastbp.losses import Loss
@@ -108,6 +108,8 @@ def build(
     slots: tuple[str, ...] = ()
     if optimizer is not None and graph.declarations:
         slots = optimizer.slots()
+        if optimizer.l2_penalty:
+            ops.append(_penalty(optimizer.l2_penalty, weight_size(graph.declarations)))
         ops.append(_update(optimizer, slots, parameter_size))
     parameters = (Parameter(d.name, places[d.value], d.initializer, d.decay) for d in graph.declarations)
     return Plan(
@@ -250,6 +252,7 @@ _WORK = {
     "dropout_backward": 4,
     "elementwise_loss": 10,
     "softmax_cross_entropy_loss": 20,
+    "l2_penalty": 4,
     "sgd": 4,
     "adam": 12,
     "rmsprop": 10,
@@ -267,20 +270,26 @@ def _op(node: Node, places: dict[Value, Tensor], batch_size: int) -> Op:
     return Op(node.kind, node.phase, operands, dict(node.attributes), node.layer, flops)
 
 
+def _flat(arena: str, count: int, offset: int = 0) -> Tensor:
+    return Tensor(arena, offset, 1, count, count)
+
+
+def _penalty(strength: float, count: int) -> Op:
+    """The squares of the weights, the first `count` parameters, on top of the loss."""
+    operands: dict[str, Tensor | None] = {name: _flat(name, count) for name in ("parameters", "gradients")}
+    return Op("l2_penalty", "update", operands, {"strength": strength}, flops=_WORK["l2_penalty"] * count)
+
+
 def _update(optimizer: Optimizer, slots: tuple[str, ...], parameter_size: int) -> Op:
     """One step over all parameters in one sweep; the padding between them is 0 and stays 0."""
     count = parameter_size - SLACK
-
-    def flat(arena: str, offset: int = 0) -> Tensor:
-        return Tensor(arena, offset, 1, count, count)
-
-    state = {name: flat("state", number * parameter_size) for number, name in enumerate(slots)}
+    state = {name: _flat("state", count, number * parameter_size) for number, name in enumerate(slots)}
     return Op(
         optimizer.kind,
         "update",
         {
-            "parameters": flat("parameters"),
-            "gradients": flat("gradients"),
+            "parameters": _flat("parameters", count),
+            "gradients": _flat("gradients", count),
             **{name: state.get(name) for name in optimizer.state_operands},
         },
         dict(optimizer.attributes()),

@@ -40,6 +40,9 @@ class Run:
     learning_rate: float = 0.0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
+    batch_loss: float = 0.0  # of this batch: mean loss,
+    batch_weight: float = 0.0  # sum of the sample weights,
+    penalty: float = 0.0  # of the parameters, beside the loss
 
     def real(self, value: float) -> Any:
         """Return a scalar that does not widen float32 arrays."""
@@ -173,8 +176,10 @@ def _finish_loss(
     weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
     weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
     total = float(weights.sum())
-    run.loss_sum += float((weights * row_loss).sum())
+    batch_sum = float((weights * row_loss).sum())
+    run.loss_sum += batch_sum
     run.weight_sum += total
+    run.batch_loss, run.batch_weight = batch_sum / total if total > 0 else 0.0, total
     share = weights / total if total > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
 
@@ -225,6 +230,17 @@ def softmax_cross_entropy_loss(
     _finish_loss(run, row_loss, slope, sample_weight, delta)
 
 
+# ---- the penalty: it has no share in the loss of a sample ----
+
+
+@operation
+def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float) -> None:
+    """Half of s Σθ², s = strength / Σ w of the batch, and its gradient s θ; without a loss nothing."""
+    factor = strength / run.batch_weight if run.batch_weight > 0 else 0.0
+    gradients += run.real(factor) * parameters
+    run.penalty += factor / 2 * float(np.square(parameters, dtype=np.float64).sum())
+
+
 # ---- optimizers: the update rules of PyTorch ----
 
 
@@ -260,8 +276,9 @@ def adam(
     epsilon: float,
     weight_decay: float,
     decoupled: float,
+    epsilon_hat: float,
 ) -> None:
-    """Adam, and with decoupled weight decay AdamW."""
+    """Adam, and with decoupled weight decay AdamW; epsilon_hat: ε is added to √v, not to √v̂."""
     g = gradients
     if weight_decay and decoupled:
         parameters *= run.real(1 - run.learning_rate * weight_decay)
@@ -271,7 +288,8 @@ def adam(
     v[...] = run.real(beta_2) * v + run.real(1 - beta_2) * g * g
     step_size = run.learning_rate / (1 - beta_1**run.step)
     root = math.sqrt(1 - beta_2**run.step)
-    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + run.real(epsilon)))
+    added = run.real(epsilon / root if epsilon_hat else epsilon)
+    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + added))
 
 
 @operation
@@ -346,6 +364,7 @@ class Program:
         sample_weights: Array | None = None,
         order: NDArray[np.int64] | None = None,
         learning_rates: NDArray[np.float64] | None = None,
+        batch_losses: NDArray[np.float64] | None = None,
         training: bool = False,
     ) -> tuple[float, float]:
         """Run the operations of some phases, batch by batch."""
@@ -358,6 +377,8 @@ class Program:
             raise ValueError(f"order: expected at least {first + count} elements, got {order.size}")
         if learning_rates is not None and learning_rates.size * self.plan.batch_size < count:
             raise ValueError(f"learning_rates: expected one for each batch, got {learning_rates.size}")
+        if batch_losses is not None and batch_losses.size // 2 * self.plan.batch_size < count:
+            raise ValueError(f"batch_losses: expected two for each batch, got {batch_losses.size}")
         arenas = {
             "parameters": self.parameters,
             "gradients": self.gradients,
@@ -380,8 +401,11 @@ class Program:
             run.step += "update" in phases
             if learning_rates is not None:
                 run.learning_rate = float(learning_rates[number])
+            run.batch_loss = run.batch_weight = run.penalty = 0.0
             for op in ops:
                 self._execute(run, op)
+            if batch_losses is not None:
+                batch_losses[number] = run.batch_loss, run.penalty
         self.counters[:] = run.step, run.draw
         return run.loss_sum, run.weight_sum
 

@@ -44,6 +44,7 @@ class Case:
     attributes: dict = field(default_factory=dict)
     batch: int = 0  # capacity; rows and what is spare, unless given
     phase: str = "forward"
+    also: tuple = ()  # other phases that run
     training: bool = False
     data: dict = field(default_factory=dict)
     flat: dict = field(default_factory=dict)
@@ -130,7 +131,7 @@ class Case:
             if name in data:
                 guarded[name] = np.full(data[name].size + 2 * SLACK, GUARD, self.dtype)
                 data[name] = guarded[name][SLACK:-SLACK].reshape(data[name].shape)
-        phases = ("gather", self.phase, "output")
+        phases = ("gather", *self.also, self.phase, "output")
         loss = program.run(phases, 0, self.rows, **data, **{"training": self.training} | options)
         results = {"loss": np.array(loss)} if self.phase == "loss" else {}
         results |= {name: flat[name] for name in self.flat}
@@ -329,7 +330,9 @@ def elementwise_loss(dtype, rng):
             prediction, target = rng.uniform(0.1, 5, shape), rng.poisson(2, shape)
         elif loss == "binary_cross_entropy":
             prediction, target = rng.uniform(0.01, 0.99, shape), rng.choice([0, 0.3, 1], shape)
-        elif loss == "sigmoid_binary_cross_entropy":
+        elif loss == "poisson_deviance":
+            target = rng.poisson(2, shape)
+        elif loss in ("sigmoid_binary_cross_entropy", "multilabel_cross_entropy"):
             prediction, target = 5 * prediction, rng.choice([0, 0.3, 1], shape)
         attributes = {"loss": loss, "parameter": parameter.get(loss, 0.0)}
         yield loss_case("elementwise_loss", dtype, rng, attributes, prediction, target, WEIGHTED[number % 3])
@@ -367,6 +370,26 @@ def update(kind, dtype, rng, size, attributes, **slots):
     return case
 
 
+def l2_penalty(dtype, rng):
+    """Next to a loss, whose batch is the one that the penalty is divided by."""
+    for size in (*EDGES, 1000):
+        loss = loss_case(
+            "elementwise_loss",
+            dtype,
+            rng,
+            {"loss": "half_squared_error", "parameter": 0.0},
+            rng.normal(size=(5, 3)),
+            rng.normal(size=(5, 3)),
+            "given" if size % 2 else "absent",
+        )
+        op = Op(loss.kind, "loss", loss.operands, loss.attributes, "layer")
+        case = update("l2_penalty", dtype, rng, size, {"strength": 0.7})
+        case.rows, case.batch, case.end, case.columns = 5, loss.batch, loss.end, loss.columns
+        case.before, case.after, case.also = [*loss.before, op], loss.after, ("loss",)
+        case.data |= loss.data
+        yield case
+
+
 def sgd(dtype, rng):
     for size, (momentum, nesterov), decay in product(
         (*EDGES, 1000), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
@@ -378,7 +401,8 @@ def sgd(dtype, rng):
 def adam(dtype, rng):
     for size, decay, decoupled in product((*EDGES, 1000), (0.0, 0.1), (False, True)):
         attributes = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": decay}
-        yield update("adam", dtype, rng, size, attributes | {"decoupled": decoupled}, m=True, v=True)
+        attributes |= {"decoupled": decoupled, "epsilon_hat": size % 2 == 1}
+        yield update("adam", dtype, rng, size, attributes, m=True, v=True)
 
 
 def rmsprop(dtype, rng):
@@ -397,7 +421,8 @@ CASES = {
     for function in (
         gather, scatter, dense_forward, dense_backward_weight, dense_backward_input, activation_forward,
         activation_backward, softmax_forward, softmax_backward, dropout_forward, dropout_backward,
-        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, rmsprop,
+        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, l2_penalty, sgd,
+        adam, rmsprop,
     )
 }  # fmt: skip
 

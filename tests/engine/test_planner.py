@@ -206,7 +206,9 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
             optimizers.RMSprop(centered=True),
         )
     ]
-    plans.append(net(Dense(1, "sigmoid"), loss="binary_cross_entropy", optimizer="sgd"))
+    decaying = optimizers.SGD()
+    decaying.l2_penalty = 0.1
+    plans.append(net(Dense(1, "sigmoid"), loss="binary_cross_entropy", optimizer=decaying))
     seen = set()
     for op in (op for plan in plans for op in plan.ops):
         operands, attributes = SCHEMA[op.kind]
