@@ -66,7 +66,7 @@ typedef struct {
     double learning_rate, beta_1, beta_2, epsilon, weight_decay;
     int decoupled;   /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
     int epsilon_hat; /* epsilon is added to the root of v before its bias is corrected */
-    int64_t step;  /* counted from 1 */
+    int64_t step;    /* counted from 1 */
 } fbp_adam;
 
 typedef struct {
