@@ -213,7 +213,6 @@ class Network:
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
-        batch_losses: NDArray[np.float64] | None = None,
     ) -> float:
         """Do a step for each batch and return the mean loss.
 
@@ -227,8 +226,6 @@ class Network:
             Where to leave the predictions, as they were before each update and in the order of `order`.
         progress : callable
             Told how many batches are done since it was last called.
-        batch_losses : ndarray, shape (batches, 2), optional
-            Filled with the mean loss of each batch, and with the penalty on its parameters.
         """
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
@@ -236,7 +233,7 @@ class Network:
         program = self._program(batch_size, samples.targets.shape[1], exact=True)
 
         def run(first: int, count: int) -> tuple[float, float]:
-            rates, batch = self._rates(-(-count // batch_size)), first // batch_size
+            rates = self._rates(-(-count // batch_size))
             return program.run(
                 phases,
                 first,
@@ -244,12 +241,50 @@ class Network:
                 order=order,
                 outputs=outputs,
                 learning_rates=rates,
-                batch_losses=None if batch_losses is None else batch_losses[batch:],
                 training=True,
                 **samples.arenas(),
             )
 
         return _ratio(_run_in_chunks(run, len(samples), batch_size, progress))
+
+    def train_batches(
+        self,
+        samples: Samples,
+        order: NDArray[np.int64],
+        first: int,
+        batch_size: int,
+        losses: NDArray[np.float64],
+    ) -> None:
+        """Do a step for each batch, all of them in one call of the engine.
+
+        Parameters
+        ----------
+        samples : Samples
+        order : ndarray of int64
+            Sample numbers in the order of their turn.
+        first : int
+            Position in `order` where the first batch begins.
+        batch_size : int
+        losses : ndarray of float64, shape (batches, 2)
+            Filled with the mean loss of each batch, and with the penalty on the weights before its step.
+        """
+        count = min(len(losses) * batch_size, len(order) - first)
+        self._program(batch_size, samples.targets.shape[1], exact=True).run(
+            ("gather", "gather_targets", "forward", "loss", "backward", "update"),
+            first,
+            count,
+            order=order,
+            learning_rates=self._rates(len(losses)),
+            batch_losses=losses,
+            training=True,
+            **samples.arenas(),
+        )
+
+    def differentiate(self, samples: Samples) -> float:
+        """Fill the gradients from all samples together and return their mean loss; no step is made."""
+        phases = ("gather", "gather_targets", "forward", "loss", "backward")
+        program = self._program(len(samples), samples.targets.shape[1])
+        return _ratio(program.run(phases, 0, len(samples), training=True, **samples.arenas()))
 
     # ---- one phase after the other ----
 

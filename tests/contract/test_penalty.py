@@ -46,7 +46,7 @@ def test_penalty_and_losses_of_batches(inputs, outputs, weighted, engine, dtype,
         model.layers[0].weight, model.layers[0].bias = start
         samples = Samples(X.astype(dtype), y.astype(dtype), weight.astype(dtype) if weighted else None)
         losses = np.full((3, 2), np.nan)
-        model._network.train_epoch(samples, np.arange(ROWS), BATCH, None, lambda batches: None, losses)
+        model._network.train_batches(samples, np.arange(ROWS), 0, BATCH, losses)
         tolerance = {"float32": 1e-5, "float64": 1e-13}[dtype]
         np.testing.assert_allclose(losses, expected, rtol=tolerance)
         np.testing.assert_allclose(model.layers[0].weight, end[0], rtol=0, atol=10 * tolerance)
@@ -62,13 +62,25 @@ def test_a_batch_without_weight_has_no_penalty(engine):
     before = model.parameters.copy()
     samples = Samples(np.ones((2, 2)), np.ones((2, 1)), np.zeros(2))
     losses = np.full((1, 2), np.nan)
-    model._network.train_epoch(samples, np.arange(2), 2, None, lambda batches: None, losses)
+    model._network.train_batches(samples, np.arange(2), 0, 2, losses)
     assert losses.tolist() == [[0, 0]]
     assert np.array_equal(model.parameters, before)
 
 
 def test_batch_losses_need_room(engine):
     model = fastbp.Sequential([Dense(1)], "half_squared_error", SGD(RATE), input_size=2, dtype="float64")
-    samples = Samples(np.ones((5, 2)), np.ones((5, 1)), None)
-    with pytest.raises(ValueError, match="batch_losses: expected two for each batch, got 0"):
-        model._network.train_epoch(samples, np.arange(5), 1, None, lambda batches: None, np.zeros((5, 2))[4:])
+    program = model._network._program(1, exact=True)
+    arenas = {"inputs": np.ones((5, 2)), "targets": np.ones((5, 1))}
+    with pytest.raises(ValueError, match="batch_losses: expected two for each batch, got 8"):
+        program.run(("gather", "forward", "loss"), 0, 5, batch_losses=np.zeros((4, 2)), **arenas)
+
+
+def test_differentiate_is_a_step_without_the_step(engine, dtype, rng):
+    model = fastbp.Sequential([Dense(2)], "half_squared_error", SGD(RATE), input_size=3, dtype=dtype, seed=0)
+    before = model.parameters.copy()
+    samples = Samples(rng.normal(size=(5, 3)).astype(dtype), rng.normal(size=(5, 2)).astype(dtype), None)
+    loss, gradients = model._network.differentiate(samples), model.gradients.copy()
+    assert np.array_equal(model.parameters, before)
+    assert model._network.counters[0] == 0
+    assert model._network.train(samples) == loss
+    assert np.array_equal(model.gradients, gradients)
