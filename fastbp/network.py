@@ -146,6 +146,7 @@ class Network:
         self.__dict__.update(state)
         for name in ("parameters", "gradients", "state"):
             setattr(self, name, _aligned(getattr(self, name)))
+        self.counters = self.counters.copy()  # joblib may have left it in a file that is only read
         self._bind()
 
     @property
@@ -283,7 +284,7 @@ class Network:
     def differentiate(self, samples: Samples) -> float:
         """Fill the gradients from all samples together and return their mean loss; no step is made."""
         phases = ("gather", "gather_targets", "forward", "loss", "backward")
-        program = self._program(len(samples), samples.targets.shape[1])
+        program = self._program(len(samples), samples.targets.shape[1], exact=True)
         return _ratio(program.run(phases, 0, len(samples), training=True, **samples.arenas()))
 
     # ---- one phase after the other ----

@@ -1,5 +1,13 @@
-"""What needs the compiled extension is left out where another interpreter is in use."""
+"""What needs the compiled extension is left out where another interpreter is in use.
+
+scikit-learn's checks and tests, and those that start other processes, take most of a minute and ask nothing
+of interpreters or instruction sets: they take part once, where the environment forces neither.
+"""
+
+import os
 
 from fastbp.engine import backend
 
 collect_ignore = [] if backend.native() else ["engine/test_native.py"]
+if os.environ.get("FASTBP_BACKEND") or os.environ.get("FASTBP_ISA"):
+    collect_ignore += ["test_sklearn_checks.py", "test_sklearn_own.py", "test_sklearn_parallel.py"]

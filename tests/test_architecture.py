@@ -32,6 +32,11 @@ GROUPS = {
         "fastbp",
         "basics descriptions machine data kernels training model tables",
     ),
+    "estimators": (
+        "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.epochs sklearn.regressor "
+        "sklearn.solvers",
+        "plan descriptions network training model machine",
+    ),
     "command line": ("commands cli __main__", "basics machine tables package"),
 }
 GROUP_OF = {module: group for group, (modules, _) in GROUPS.items() for module in modules.split(" ")}

@@ -81,6 +81,8 @@ class BaseMLP(BaseEstimator):
     n_threads: int | None
     callbacks: Sequence[Callback] | None
     # fitted attributes
+    _recipe: str
+    _optimizing: bool
     coefs_: list[Array]
     intercepts_: list[Array]
     model_: Sequential
@@ -143,13 +145,14 @@ class BaseMLP(BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._weigh(y, sample_weight, incremental)
-        dtype = np.dtype(np.float64) if self.solver == "lbfgs" else X.dtype
         if not first:
             dtype = self.coefs_[0].dtype
+        else:  # L-BFGS wants to tell small differences of the loss
+            dtype = np.dtype(np.float64) if self.solver == "lbfgs" else X.dtype
         targets, self.n_outputs_ = self._encode(y, dtype)
         self._random_state = check_random_state(self.random_state)
         if first:
-            self._start([X.shape[1], *hidden, self.n_outputs_], dtype)
+            self._start([X.shape[1], *hidden, self.n_outputs_], X.dtype, dtype)
         rows = Rows(X, y, targets, None if sample_weight is None else sample_weight.astype(dtype))
         held_out = None if validation is None else self._validation_rows(*validation, dtype)
         with self._lock, threads(self.n_threads) if self.n_threads else nullcontext():
@@ -167,11 +170,12 @@ class BaseMLP(BaseEstimator):
             )
         return self
 
-    def _start(self, units: list[int], dtype: Any) -> None:
-        """Draw weights and forget what was learned."""
+    def _start(self, units: list[int], drawn: Any, dtype: Any) -> None:
+        """Draw weights, rounded to one dtype and kept in another, and forget what was learned."""
         self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(units)
         self.out_activation_ = self._output_activation()
-        self.coefs_, self.intercepts_ = initial_weights(units, self.activation, dtype, self._random_state)
+        weights = initial_weights(units, self.activation, drawn, self._random_state)
+        self.coefs_, self.intercepts_ = ([values.astype(dtype) for values in kind] for kind in weights)
         for name in ("model_", "stopped_"):
             self.__dict__.pop(name, None)
         if self.solver != "lbfgs":

@@ -119,8 +119,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     >>> import numpy as np
     >>> from fastbp.sklearn import MLPRegressor
     >>> X = np.linspace(-1, 1, 300).reshape(-1, 1)
-    >>> net = MLPRegressor(activation="tanh", solver="lbfgs", random_state=0).fit(X, X.ravel() ** 2)
-    >>> round(float(net.predict([[0.5]])[0]), 2)
+    >>> net = MLPRegressor(activation="tanh", solver="lbfgs", tol=1e-6, random_state=0)
+    >>> round(float(net.fit(X, X.ravel() ** 2).predict([[0.5]])[0]), 2)
     0.25
     >>> upper = MLPRegressor("quantile", quantile=0.9, learning_rate_init=0.01, random_state=0)
     >>> noisy = X.ravel() ** 2 + np.random.default_rng(0).normal(scale=0.1, size=300)
@@ -205,7 +205,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return "exp" if isinstance(self._make_loss(), PoissonDeviance) else "identity"
 
     def _loss_scale(self) -> float:
-        """scikit-learn reports the mean over outputs of squared errors, and follows the gradient of their sum."""
+        """Squared errors are reported as their mean over the outputs, though the gradient is their sum's."""
         return 1 / self.n_outputs_ if isinstance(self._make_loss(), HalfSquaredError) else 1.0
 
     # ---- fitting ----

@@ -16,7 +16,6 @@ import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import shuffle
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.network import Array, Network, Samples
@@ -109,7 +108,9 @@ def train_stochastic(estimator: Any, rows: Rows, validation: Rows | None, increm
             for epoch in range(most):
                 hooks.begin(epoch)
                 if estimator.shuffle:
-                    order = shuffle(order, random_state=estimator._random_state)
+                    turns = np.arange(len(rows))  # what sklearn.utils.shuffle draws, without its checks
+                    estimator._random_state.shuffle(turns)
+                    order = order[turns]
                 losses = epochs.run(order)
                 estimator.n_iter_ += 1
                 estimator.t_ += len(rows)
