@@ -96,10 +96,8 @@ class Layer(Configurable):
             if layer != self.name:
                 continue
             self._flat, tensor = parameters, parameter.tensor
-            place = slice(tensor.offset, tensor.offset + tensor.rows * tensor.columns)
-            shape = tensor.rows, tensor.columns
-            self._parameters[name] = self.view(name, parameters[place].reshape(shape))
-            self._gradients[name] = self.view(name, gradients[place].reshape(shape))
+            self._parameters[name] = self.view(name, tensor.matrix(parameters))
+            self._gradients[name] = self.view(name, tensor.matrix(gradients))
             if parameter.initializer is not None:
                 self._initializers[name] = parameter.initializer
 

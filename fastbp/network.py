@@ -169,8 +169,7 @@ class Network:
         for slot, flat in zip(self.plan.slots, slots, strict=True):
             for parameter in self.plan.parameters:
                 layer, _, name = parameter.name.rpartition(".")
-                t = parameter.tensor
-                memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
+                memory = parameter.tensor.matrix(flat)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
 
