@@ -54,7 +54,7 @@ def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, T
 
 def weight_size(declarations: Sequence[Declaration]) -> int:
     """Elements that the weights, which decay, take up in front of all other parameters."""
-    return sum(round_up((d.value.rows or 1) * d.value.columns) for d in declarations if d.decay)
+    return sum((d.value.rows or 1) * _stride(d.value) for d in declarations if d.decay)
 
 
 def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value, Tensor], int]:
