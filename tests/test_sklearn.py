@@ -43,6 +43,7 @@ def both(name, **parameters):
 
 # ---- step by step --------------------------------------------------------------------------------
 
+SMALL = {"hidden_layer_sizes": (20,), "max_iter": 50}
 CASES = {
     "adam": ({}, DIGITS, DIGIT, None),
     "adam, two hidden layers": ({"hidden_layer_sizes": (30, 20), "alpha": 0.1}, DIGITS, DIGIT, None),
@@ -75,7 +76,7 @@ CASES = {
 def test_fifty_epochs_like_scikit_learn(case):
     parameters, X, y, weight = CASES[case]
     regression = case.startswith(("regression", "counts"))
-    theirs, ours = both(NAMES[regression], **{"max_iter": 50, "tol": 0, "random_state": 3} | parameters)
+    theirs, ours = both(NAMES[regression], **SMALL | {"tol": 0, "random_state": 3} | parameters)
     theirs.fit(X, y, sample_weight=weight)
     ours.fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0, atol=1e-9)
@@ -127,7 +128,7 @@ def test_partial_fit_and_another_alpha_like_scikit_learn(solver):
 
 
 def test_single_precision_learns_the_same():
-    theirs, ours = both("MLPClassifier", random_state=0, max_iter=60)
+    theirs, ours = both("MLPClassifier", **SMALL, random_state=0)
     X = DIGITS.astype(np.float32)
     np.testing.assert_allclose(ours.fit(X, DIGIT).loss_curve_, theirs.fit(X, DIGIT).loss_curve_, rtol=1e-4)
     assert ours.predict_proba(X).dtype == np.float32
@@ -162,6 +163,7 @@ def test_prints_what_scikit_learn_prints(capsys):
     printed = []
     parameters = {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.5, "verbose": True}
     parameters |= {"tol": 0.1, "n_iter_no_change": 1, "random_state": 0, "early_stopping": True}
+    parameters |= {"hidden_layer_sizes": (20,)}
     for estimator in both("MLPClassifier", **parameters):
         estimator.fit(DIGITS, DIGIT)
         printed.append(capsys.readouterr().out)
