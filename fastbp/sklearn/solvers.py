@@ -17,6 +17,7 @@ import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.optimize import _check_optimize_result
+from threadpoolctl import threadpool_limits
 
 from fastbp.network import Array, Network, Samples
 from fastbp.optimizers import SGD
@@ -299,14 +300,16 @@ def train_lbfgs(estimator: Any, rows: Rows) -> None:
         iteration += 1
         print(f"Iteration {iteration}, loss = {intermediate_result.fun:.8f}")
 
-    result = scipy.optimize.minimize(
-        objective,
-        objective.pack(),
-        method="L-BFGS-B",
-        jac=True,
-        callback=report if estimator.verbose else None,
-        options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
-    )
+    # Its vectors are too short for the threads of BLAS, which would only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        result = scipy.optimize.minimize(
+            objective,
+            objective.pack(),
+            method="L-BFGS-B",
+            jac=True,
+            callback=report if estimator.verbose else None,
+            options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
+        )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
     objective.unpack(result.x)
