@@ -39,6 +39,8 @@ struct fbp_program {
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
     const fbp_tensor *batch_weights; /* where the gathered sample weights lie; NULL: the plan has none */
+    int penalties;                   /* operations whose sums belong to the loss */
+    int64_t accumulation;            /* batches whose gradients make one step */
     char *scratch;                   /* one piece per member, for the largest team so far */
     int scratch_members;
 };
@@ -76,6 +78,7 @@ static const char *check_attributes(const fbp_op *op) {
     double first = op->attribute[0];
     if (!strncmp(names, "activation", 10) && !(first >= 0 && first < FBP_ACTIVATIONS)) return "unknown activation";
     if (!strncmp(names, "loss", 4) && !(first >= 0 && first < FBP_LOSSES)) return "unknown loss";
+    if (!strcmp(names, "steps") && !(first >= 1 && first <= 1e15)) return "no number of steps";
     return NULL;
 }
 
@@ -84,7 +87,9 @@ static const char *check_shapes(const fbp_op *op) {
     const fbp_tensor *o = op->operand;
     const char *name = schemas[op->kind].name;
     const int copies = !strcmp(name, "gather") || !strcmp(name, "scatter");
-    unsigned per_row = strncmp(schemas[op->kind].operands, "parameters", 10) ? ~0u : 0; /* bit mask */
+    const char *operands = schemas[op->kind].operands;
+    const int flat = !strncmp(operands, "parameters", 10) || !strncmp(operands, "gradients", 9);
+    unsigned per_row = flat ? 0 : ~0u; /* bit mask */
     int fits = 1;
     if (!strcmp(name, "dense_forward")) {
         per_row = 1 | 8;
@@ -101,16 +106,20 @@ static const char *check_shapes(const fbp_op *op) {
     } else if (strstr(name, "loss")) {
         fits = o[1].columns == o[0].columns || (strstr(name, "cross_entropy") && o[1].columns == 1);
         fits = fits && o[3].columns == o[0].columns && (!present(&o[2]) || o[2].stride == 1); /* weights: a vector */
-    } else {
+    } else if (!strcmp(name, "penalty") || !strcmp(name, "gradient_norms")) {
+        fits = o[1].columns == blocks_of(&o[0]);
+    } else if (strcmp(name, "clip_norm") != 0) { /* which takes the norms of other gradients too */
         for (int i = 1; i < FBP_OPERANDS; i++) fits = fits && (!present(&o[i]) || o[i].columns == o[0].columns);
     }
+    const int gradient = !strcmp(name, "scatter") && o[0].arena == FBP_GRADIENTS;
+    if (gradient) per_row = 2;
     if (!fits) return "operands of different shapes";
     for (int i = 0; i < FBP_OPERANDS; i++) {
         if (!present(&o[i])) continue;
         if (o[i].per_row != (int)(per_row >> i & 1)) return "operand in an arena of the other kind";
         if (o[i].arena > FBP_WORKSPACE && !copies) return "only gather and scatter reach the caller's matrices";
     }
-    if (copies && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
+    if (copies && !gradient && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
         return "gather leads to the workspace, scatter from it";
     if (!strcmp(name, "scatter") && o[1].arena != FBP_OUTPUTS && o[1].arena != FBP_INPUT_GRADIENTS)
         return "scatter to a matrix that is only read";
@@ -158,8 +167,12 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     memcpy(p->ops, ops, (size_t)count * sizeof *ops);
     p->flat[FBP_PARAMETERS] = parameters, p->flat[FBP_GRADIENTS] = gradients, p->flat[FBP_STATE] = state;
     p->flat[FBP_WORKSPACE] = (char *)(((uintptr_t)p->workspace_memory + 63) & ~(uintptr_t)63);
-    for (int i = 0; i < count; i++)
+    p->accumulation = 1;
+    for (int i = 0; i < count; i++) {
         if (p->ops[i].operand[0].arena == FBP_SAMPLE_WEIGHTS) p->batch_weights = &p->ops[i].operand[1];
+        p->penalties += functions[p->ops[i].kind] == fbp_op_penalty;
+        if (functions[p->ops[i].kind] == fbp_op_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];
+    }
     *program = p;
     return FBP_OK;
 }
@@ -183,21 +196,32 @@ typedef struct {
 
 static int asked(const fbp_request *r, int phase) { return r->phases >> phase & 1; }
 
+/* of the weights: the same for each sample of the batch */
+static double penalty(const fbp_program *p, const fbp_batch *batch) {
+    double total = 0;
+    for (int i = 0; p->penalties && i < p->count; i++) {
+        const fbp_tensor *sums = &p->ops[i].operand[1];
+        if (functions[p->ops[i].kind] == fbp_op_penalty) total += p->kernels->sum(sums->columns, at(sums, batch, 0));
+    }
+    return total;
+}
+
 /* Every member runs this with its own copy of the batch; between operations all wait for each other. */
 static void run_batches(void *context, const fbp_member *member) {
     const job *j = context;
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
-    double penalty = 0;
+    double penalty_value = 0;
     fbp_batch batch = {.kernels = p->kernels,
                        .order = request->order,
                        .training = request->training,
                        .seed = p->seed,
                        .row_loss = p->row_loss,
-                       .penalty = &penalty};
+                       .penalty = &penalty_value};
     memcpy(batch.arena, request->data, sizeof batch.arena);
     memcpy(batch.arena, p->flat, sizeof p->flat);
-    batch.step = p->counters[0], batch.draw = (uint64_t)p->counters[1];
+    int64_t turn = p->counters[0]; /* batches that took part in an update */
+    batch.draw = (uint64_t)p->counters[1];
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
     double loss_sum = 0, weight_sum = 0;
 
@@ -206,31 +230,36 @@ static void run_batches(void *context, const fbp_member *member) {
         batch.position = position;
         batch.rows = end - position < p->batch ? end - position : p->batch;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
-        batch.step += asked(request, FBP_UPDATE);
-        double batch_loss = 0;
-        penalty = 0;
+        turn += asked(request, FBP_UPDATE);
+        batch.step = (turn + p->accumulation - 1) / p->accumulation;
+        batch.waiting = (turn - 1) % p->accumulation;
+        penalty_value = 0;
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
         for (int i = 0; i < p->count; i++) {
             const fbp_op *op = &p->ops[i];
             if (!asked(request, op->phase)) continue;
-            if (op->phase == FBP_LOSS)
+            if (op->phase == FBP_UPDATE && batch.waiting < p->accumulation - 1 &&
+                functions[op->kind] != fbp_op_accumulate)
+                continue; /* until all gradients of the step are there */
+            if (op->phase == FBP_LOSS && functions[op->kind] != fbp_op_penalty)
                 batch.weight_sum = batch.arena[FBP_SAMPLE_WEIGHTS] && p->batch_weights
                                        ? p->kernels->sum(batch.rows, at(p->batch_weights, &batch, 0))
                                        : (double)batch.rows;
             functions[op->kind](op, &batch, member);
             fbp_team_wait(member);
-            if (op->phase == FBP_LOSS && member->index == 0) {
-                for (int64_t row = 0; row < batch.rows; row++) batch_loss += p->row_loss[row];
-                loss_sum += batch_loss, weight_sum += batch.weight_sum;
-            }
         }
-        if (request->batch_losses && member->index == 0) {
-            request->batch_losses[2 * number] = batch.weight_sum > 0 ? batch_loss / batch.weight_sum : 0;
-            request->batch_losses[2 * number + 1] = penalty;
+        if (asked(request, FBP_LOSS) && member->index == 0) {
+            double batch_loss = batch.weight_sum * penalty(p, &batch);
+            for (int64_t row = 0; row < batch.rows; row++) batch_loss += p->row_loss[row];
+            loss_sum += batch_loss, weight_sum += batch.weight_sum;
+            if (request->batch_losses) {
+                request->batch_losses[2 * number] = batch.weight_sum > 0 ? batch_loss / batch.weight_sum : 0;
+                request->batch_losses[2 * number + 1] = penalty_value;
+            }
         }
     }
     if (member->index == 0) {
-        p->counters[0] = batch.step, p->counters[1] = (int64_t)batch.draw;
+        p->counters[0] = turn, p->counters[1] = (int64_t)batch.draw;
         j->result->loss_sum = loss_sum, j->result->weight_sum = weight_sum;
     }
 }

@@ -12,6 +12,7 @@ True
 
 from fastbp import (
     callbacks,
+    constraints,
     datasets,
     initializers,
     kernels,
@@ -19,6 +20,8 @@ from fastbp import (
     losses,
     metrics,
     optimizers,
+    regularizers,
+    schedules,
 )
 from fastbp._version import __version__
 from fastbp.config import show_config
@@ -31,6 +34,7 @@ __all__ = [
     "Sequential",
     "__version__",
     "callbacks",
+    "constraints",
     "datasets",
     "get_num_threads",
     "initializers",
@@ -40,6 +44,8 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "regularizers",
+    "schedules",
     "set_num_threads",
     "show_config",
     "threads",

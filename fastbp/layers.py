@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastbp import activations, initializers
+from fastbp import activations, constraints, initializers, regularizers
 from fastbp.activations import (
     ELU,
     GELU,
@@ -28,9 +28,11 @@ from fastbp.activations import (
     Tanh,
 )
 from fastbp.checks import check_count, check_flag, check_number
+from fastbp.constraints import Constraint
 from fastbp.engine.graph import Graph, Value
 from fastbp.initializers import InitializerFunction
 from fastbp.layer import Array, Layer, name_layers
+from fastbp.regularizers import Regularizer
 
 __all__ = [
     "ELU",
@@ -67,6 +69,10 @@ class Dense(Layer):
         Whether b exists.
     kernel_initializer, bias_initializer : str, Initializer or callable
         Where W and b start; see :mod:`fastbp.initializers`.
+    kernel_regularizer, bias_regularizer : str or Regularizer, optional
+        Penalty of W and b that is added to the loss; see :mod:`fastbp.regularizers`.
+    kernel_constraint : str or Constraint, optional
+        What holds for W after each step; see :mod:`fastbp.constraints`.
     name : str, optional
         Unique within a model.
 
@@ -90,6 +96,9 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: str | InitializerFunction | Mapping[str, Any] = "glorot_uniform",
         bias_initializer: str | InitializerFunction | Mapping[str, Any] = "zeros",
+        kernel_regularizer: str | Regularizer | Mapping[str, Any] | None = None,
+        bias_regularizer: str | Regularizer | Mapping[str, Any] | None = None,
+        kernel_constraint: str | Constraint | Mapping[str, Any] | None = None,
         *,
         name: str | None = None,
     ) -> None:
@@ -99,6 +108,9 @@ class Dense(Layer):
         self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer, "kernel_initializer")
         self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
+        self.bias_regularizer = regularizers.get(bias_regularizer, "bias_regularizer")
+        self.kernel_constraint = constraints.get(kernel_constraint, "kernel_constraint")
 
     def output_size(self, input_size: int) -> int:
         """Return the number of units."""
@@ -107,10 +119,18 @@ class Dense(Layer):
     def plan(self, graph: Graph, x: Value) -> Value:
         """Emit Z = X Wᵀ + b and then g; on the way back dW = dZᵀ X, db = Σ over rows of dZ, dX = dZ W."""
         # W lies in memory as its transpose, (in, out): the forward pass and dW then need no packing.
-        weight = graph.parameter("weight", x.columns, self.units, self.kernel_initializer)
+        weight = graph.parameter(
+            "weight",
+            x.columns,
+            self.units,
+            self.kernel_initializer,
+            penalty=_penalty(self.kernel_regularizer),
+            max_norm=None if self.kernel_constraint is None else self.kernel_constraint.max_value,
+        )
         bias = None
         if self.use_bias:
-            bias = graph.parameter("bias", 1, self.units, self.bias_initializer, decay=False)
+            penalty = _penalty(self.bias_regularizer)
+            bias = graph.parameter("bias", 1, self.units, self.bias_initializer, decay=False, penalty=penalty)
         z = graph.tensor(self.units)
         plain: dict[str, str | float] = {"activation": "linear", "alpha": 0.0}
         graph.emit("dense_forward", x=x, weight=weight, bias=bias, y=z, **plain)
@@ -166,6 +186,10 @@ class Dense(Layer):
     def bias_grad(self) -> Array | None:
         """∂L/∂b of the last backward pass, shape (units,): a live view; None with ``use_bias=False``."""
         return self._get(self._gradients, "bias") if self.use_bias else None
+
+
+def _penalty(regularizer: Regularizer | None) -> tuple[float, float]:
+    return (0.0, 0.0) if regularizer is None else (regularizer.l1, regularizer.l2)
 
 
 class Dropout(Layer):

@@ -185,9 +185,10 @@ class Sequential(LayerStack):
             _require_weight(samples, "sample_weight in front of validation_split")
             _require_weight(validation, "sample_weight behind validation_split")
         self.feature_names = names or self.feature_names
-        return training.train(
+        network = self._require_network()
+        history = training.train(
             self,
-            self._require_network(),
+            network,
             samples,
             validation,
             epochs=epochs,
@@ -197,6 +198,8 @@ class Sequential(LayerStack):
             verbosity=verbosity,
             rng=self._rng,
         )
+        network.adopt_average()
+        return history
 
     def train_on_batch(
         self,

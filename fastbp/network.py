@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp import full_batch
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Plan
 from fastbp.layer import Layer
@@ -88,7 +89,7 @@ class Network:
     parameters, gradients, state : ndarray
         Flat arrays; see :class:`fastbp.engine.plan.Plan`.
     counters : ndarray of two int64
-        Optimizer steps, and training forward passes, so far.
+        Batches that took part in an optimizer step, and training forward passes, so far.
     """
 
     def __init__(
@@ -150,6 +151,11 @@ class Network:
         self._bind()
 
     @property
+    def loss(self) -> Loss | None:
+        """The loss that training minimises."""
+        return self._task[0]
+
+    @property
     def output_size(self) -> int:
         """Number of outputs."""
         return self.plan.columns["outputs"]
@@ -165,13 +171,33 @@ class Network:
         if not optimizer:
             return views
         layers = {layer.name: layer for layer in self.layers}
-        slots = self.state.reshape(len(self.plan.slots), -1) if self.plan.slots else ()
-        for slot, flat in zip(self.plan.slots, slots, strict=True):
+        for slot in self.plan.slots:
+            flat = self._slot(slot)
             for parameter in self.plan.parameters:
                 layer, _, name = parameter.name.rpartition(".")
                 memory = parameter.tensor.matrix(flat)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
+
+    def _slot(self, name: str) -> Array:
+        """One of the optimizer's arrays, laid out like the parameters."""
+        size, number = self.parameters.size, self.plan.slots.index(name)
+        return self.state[number * size : (number + 1) * size]
+
+    @property
+    def has_average(self) -> bool:
+        """Whether the optimizer keeps a moving average of the parameters, and has begun with it."""
+        return "average" in self.plan.slots and self.counters[0] >= self.optimizer.accumulation
+
+    def swap_average(self) -> None:
+        """Put the moving average in the place of the parameters, and the other way round."""
+        average = self._slot("average")
+        self.parameters[...], average[...] = average.copy(), self.parameters.copy()
+
+    def adopt_average(self) -> None:
+        """Let the parameters become their moving average, if there is one: what a training ends with."""
+        if self.has_average:
+            self.parameters[...] = self._slot("average")
 
     # ---- programs ----
 
@@ -194,12 +220,14 @@ class Network:
         return found
 
     def _rates(self, batches: int) -> NDArray[np.float64]:
-        return np.full(batches, self.optimizer.learning_rate)
+        return self.optimizer.rates(int(self.counters[0]), batches)
 
     # ---- training ----
 
     def train(self, samples: Samples) -> float:
         """Do one step on all samples together and return their mean loss before it."""
+        if not self.optimizer.kind:
+            return full_batch.minimize(self, samples)
         rows = len(samples)
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
         program = self._program(rows, samples.targets.shape[1])
@@ -227,6 +255,12 @@ class Network:
         progress : callable
             Told how many batches are done since it was last called.
         """
+        if not self.optimizer.kind:
+            loss = full_batch.minimize(self, samples)
+            if outputs is not None:
+                outputs[...] = self.predict(samples.inputs)[order]
+            progress(-(-len(samples) // batch_size))
+            return loss
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
@@ -280,11 +314,19 @@ class Network:
             **samples.arenas(),
         )
 
-    def differentiate(self, samples: Samples) -> float:
-        """Fill the gradients from all samples together and return their mean loss; no step is made."""
+    def differentiate(self, samples: Samples) -> tuple[float, float]:
+        """Fill the gradients from all samples together; no step is made.
+
+        Returns
+        -------
+        loss, penalty : float
+            The mean loss, and the penalty on the weights.
+        """
+        losses = np.empty((1, 2))
         phases = ("gather", "gather_targets", "forward", "loss", "backward")
         program = self._program(len(samples), samples.targets.shape[1], exact=True)
-        return _ratio(program.run(phases, 0, len(samples), training=True, **samples.arenas()))
+        program.run(phases, 0, len(samples), batch_losses=losses, training=True, **samples.arenas())
+        return float(losses[0, 0]), float(losses[0, 1])
 
     # ---- one phase after the other ----
 
@@ -313,7 +355,15 @@ class Network:
         return dX
 
     def step(self) -> None:
-        """Let the optimizer do one step with the gradients as they are."""
+        """Let the optimizer do one step with the gradients as they are.
+
+        Raises
+        ------
+        RuntimeError
+            When the optimizer asks for losses and gradients itself.
+        """
+        if not self.optimizer.kind:
+            raise RuntimeError(f"{self.optimizer!r} makes no single step: use fit or train_on_batch")
         kept = self._forward_pass
         program = self._program(1) if kept is None else kept[0]
         program.run(("update",), 0, 1, learning_rates=self._rates(1))

@@ -1,55 +1,38 @@
 """Optimizers: how a step changes the parameters. Update rules and default values are PyTorch's.
 
-θ stands for the parameters, g for their gradient, η for the learning rate. Weight decay λ acts on all
-parameters.
+θ stands for the parameters, g for their gradient, η for the learning rate, t for the number of the step,
+counted from 1. Weight decay λ acts on all parameters, unless ``decay_biases=False``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, Unpack
 
+from fastbp.adaptive import Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from fastbp.checks import check_flag, check_number
-from fastbp.configurable import Configurable, lookup
+from fastbp.configurable import lookup
+from fastbp.optimizer import Optimizer, Options
+from fastbp.schedules import Schedule
+from fastbp.second_order import LBFGS, LevenbergMarquardt
 
-
-class Optimizer(Configurable):
-    """Base of all optimizers.
-
-    Attributes
-    ----------
-    kind : str
-        Name of the operation that makes a step.
-    state_operands : tuple of str
-        Arrays, each like the parameters, that the operation may keep from step to step.
-    """
-
-    kind: ClassVar[str]
-    state_operands: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, learning_rate: float, weight_decay: float) -> None:
-        self.learning_rate = learning_rate
-        self.weight_decay = check_number("weight_decay", weight_decay, "[0, inf)")
-
-    l2_penalty = 0.0
-    """s: each batch adds ½ s Σθ² / Σw to its loss, θ the weights without biases, w the sample weights."""
-
-    @property
-    def learning_rate(self) -> float:
-        """η. It may be changed between steps; it is no part of the plan."""
-        return self._learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = check_number("learning_rate", value, "[0, inf)")
-
-    def slots(self) -> tuple[str, ...]:
-        """Return the names of the arrays that this optimizer keeps, out of :attr:`state_operands`."""
-        return self.state_operands
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return the attributes of the operation."""
-        raise NotImplementedError
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "LevenbergMarquardt",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "get",
+]
 
 
 class SGD(Optimizer):
@@ -57,7 +40,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float or Schedule
         η.
     momentum : float
         μ in [0, 1].
@@ -65,6 +48,8 @@ class SGD(Optimizer):
         Look ahead along the momentum; needs a positive momentum.
     weight_decay : float
         λ.
+    **options
+        As in :class:`Optimizer`.
     """
 
     key = kind = "sgd"
@@ -72,12 +57,13 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: float | Schedule = 1e-3,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, **options)
         self.momentum = check_number("momentum", momentum, "[0, 1]")
         self.nesterov = check_flag("nesterov", nesterov)
         if nesterov and momentum == 0:
@@ -92,130 +78,92 @@ class SGD(Optimizer):
         return {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
 
 
-class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015), with weight decay as part of the gradient.
+class Lion(Optimizer):
+    """Lion (Chen et al., 2023): steps of one size, along the sign of a momentum.
 
-    g ← g + λθ; m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; θ ← θ − η m̂ / (√v̂ + ε), where
-    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) at step t.
+    θ ← (1 − ηλ) θ − η sign(β₁ m + (1 − β₁) g); m ← β₂ m + (1 − β₂) g.
 
     Parameters
     ----------
-    learning_rate : float
-        η.
+    learning_rate : float or Schedule
+        η: a third to a tenth of what suits Adam.
     beta_1, beta_2 : float
         β₁ and β₂ in [0, 1).
-    epsilon : float
-        ε, positive.
     weight_decay : float
-        λ.
-    epsilon_hat : bool
-        Add ε to √v instead of √v̂, the step then being η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε): the form in
-        which Keras and scikit-learn do it, from the end of the paper's section 2.
+        λ, decoupled as in :class:`AdamW`.
+    **options
+        As in :class:`Optimizer`.
     """
 
-    key = kind = "adam"
-    state_operands = ("m", "v")
-    _decoupled: ClassVar[bool] = False
+    key = kind = "lion"
+    state_operands = ("m",)
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: float | Schedule = 1e-4,
         beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
+        beta_2: float = 0.99,
         weight_decay: float = 0.0,
-        epsilon_hat: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
+        super().__init__(learning_rate, weight_decay, **options)
         self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
         self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
-        self.epsilon_hat = check_flag("epsilon_hat", epsilon_hat)
 
     def attributes(self) -> dict[str, float | bool]:
-        """Return the betas, epsilon, weight_decay, and which form the decay and epsilon take."""
-        return {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-            "decoupled": self._decoupled,
-            "epsilon_hat": self.epsilon_hat,
-        }
+        """Return the betas and weight_decay."""
+        return {"beta_1": self.beta_1, "beta_2": self.beta_2, "weight_decay": self.weight_decay}
 
 
-class AdamW(Adam):
-    """Adam with decoupled weight decay: θ ← (1 − ηλ) θ before the step (Loshchilov and Hutter, 2019).
+class Rprop(Optimizer):
+    """Rprop (Riedmiller and Braun, 1993): each parameter has a step size that only signs of gradients change.
+
+    Δ starts as η. Where g keeps its sign, Δ ← min(η₊ Δ, largest). Where it changes, Δ ← max(η₋ Δ, smallest)
+    and g ← 0, so that the next step does not judge. θ ← θ − Δ sign g. Made for full batches.
 
     Parameters
     ----------
-    learning_rate, beta_1, beta_2, epsilon, weight_decay : float
-        As in :class:`Adam`.
+    learning_rate : float or Schedule
+        η, of which only the value at the first step counts.
+    eta_minus, eta_plus : float
+        η₋ in (0, 1) and η₊ ≥ 1.
+    step_size_min, step_size_max : float
+        Smallest and largest Δ.
+    **options
+        As in :class:`Optimizer`; there is no weight decay.
     """
 
-    key = "adamw"
-    _decoupled = True
+    key = kind = "rprop"
+    state_operands = ("previous", "step_size")
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        weight_decay: float = 1e-2,
+        learning_rate: float | Schedule = 1e-2,
+        eta_minus: float = 0.5,
+        eta_plus: float = 1.2,
+        step_size_min: float = 1e-6,
+        step_size_max: float = 50.0,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay)
-
-
-class RMSprop(Optimizer):
-    """RMSprop (Hinton, 2012): g ← g + λθ; v ← ρ v + (1 − ρ) g²; θ ← θ − η g / (√v + ε).
-
-    Parameters
-    ----------
-    learning_rate : float
-        η.
-    rho : float
-        ρ in [0, 1).
-    momentum : float
-        μ in [0, 1). If positive: b ← μ b + g / (√v + ε); θ ← θ − η b.
-    epsilon : float
-        ε, positive.
-    weight_decay : float
-        λ.
-    centered : bool
-        Subtract the square of the gradient's running mean from v: an estimate of its variance.
-    """
-
-    key = kind = "rmsprop"
-    state_operands = ("v", "momentum_buffer", "gradient_average")
-
-    def __init__(
-        self,
-        learning_rate: float = 1e-2,
-        rho: float = 0.99,
-        momentum: float = 0.0,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        centered: bool = False,
-    ) -> None:
-        super().__init__(learning_rate, weight_decay)
-        self.rho = check_number("rho", rho, "[0, 1)")
-        self.momentum = check_number("momentum", momentum, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
-        self.centered = check_flag("centered", centered)
-
-    def slots(self) -> tuple[str, ...]:
-        """Return "v", with momentum "momentum_buffer", if centered "gradient_average"."""
-        kept = {"v": True, "momentum_buffer": self.momentum > 0, "gradient_average": self.centered}
-        return tuple(name for name in self.state_operands if kept[name])
+        if "weight_decay" in options:
+            raise TypeError("Rprop has no argument 'weight_decay'")
+        super().__init__(learning_rate, **options)
+        self.eta_minus = check_number("eta_minus", eta_minus, "(0, 1)")
+        self.eta_plus = check_number("eta_plus", eta_plus, "[1, inf)")
+        self.step_size_min = check_number("step_size_min", step_size_min, "[0, inf)")
+        self.step_size_max = check_number("step_size_max", step_size_max, "[0, inf)")
+        if step_size_min > step_size_max:
+            raise ValueError(
+                f"step_size_min must not be above step_size_max, got {step_size_min} and {step_size_max}"
+            )
 
     def attributes(self) -> dict[str, float | bool]:
-        """Return rho, momentum, epsilon and weight_decay."""
+        """Return the etas and the limits of the step size."""
         return {
-            "rho": self.rho,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
+            "eta_minus": self.eta_minus,
+            "eta_plus": self.eta_plus,
+            "step_size_min": self.step_size_min,
+            "step_size_max": self.step_size_max,
         }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,45 @@ class LayerStack:
         if self._network is not None:
             self._network.set_task(loss, optimizer)
         self._loss, self._optimizer = loss, optimizer
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Use the moving average of the parameters instead of the parameters, for as long as it lasts.
+
+        ``predict``, ``evaluate``, ``save`` and all views use the parameters as they are. With an optimizer
+        that was made with ``use_ema=True``, the parameters become their average at the end of ``fit``, as in
+        Keras; before, in a callback or in a loop of one's own, this puts it in their place for a while.
+
+        Raises
+        ------
+        RuntimeError
+            When there is no average: without ``use_ema=True``, or before the first step.
+
+        Examples
+        --------
+        >>> import fastbp as bp
+        >>> optimizer = bp.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5)
+        >>> model = bp.Sequential([bp.layers.Dense(1, kernel_initializer="zeros", use_bias=False)],
+        ...                       loss="half_squared_error", optimizer=optimizer, input_size=1)
+        >>> for _ in range(2):
+        ...     loss = model.train_on_batch([[1.0]], [1.0])
+        >>> with model.averaged_weights():
+        ...     print(model.layers[0].weight)
+        [[0.625]]
+        >>> model.layers[0].weight
+        array([[0.75]], dtype=float32)
+        """
+        network = self._require_network()
+        if not network.has_average:
+            raise RuntimeError(
+                "there is no moving average of the parameters: it needs an optimizer with use_ema=True, "
+                "and exists from its first step on"
+            )
+        network.swap_average()
+        try:
+            yield
+        finally:
+            network.swap_average()
 
     # ---- showing and saving ----
 

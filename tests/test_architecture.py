@@ -16,14 +16,19 @@ CSRC = ROOT / "csrc"
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.graph", ""),
-    "descriptions": ("initializers layer activations layers losses optimizers", "basics plan"),
-    "planner": ("engine.layout engine.planner", "basics plan descriptions"),
-    "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
+    "descriptions": (
+        "initializers regularizers constraints layer activations layers losses "
+        "schedules optimizer adaptive second_order optimizers",
+        "basics plan",
+    ),
+    "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
+    "interpreters": ("engine.reference engine.formulas engine.updates engine.random engine._native", "plan"),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
     "data": ("array_like data metrics", "basics"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
-    "network": ("network", "plan descriptions planner choice"),
+    "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
+    "network": ("network", "plan descriptions planner choice minimisation"),
     "files": ("model_file", ""),
     "training": ("callbacks training", "data network"),
     "model": ("saving stack model", "basics plan descriptions data network files training"),

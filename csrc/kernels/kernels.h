@@ -62,16 +62,30 @@ typedef struct {
     int nesterov;
 } fbp_sgd;
 
-typedef struct {
+typedef struct { /* and those that came of it: Adamax, NAdam, RAdam, Lion */
     double learning_rate, beta_1, beta_2, epsilon, weight_decay;
-    int decoupled;   /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
-    int epsilon_hat; /* epsilon is added to the root of v before its bias is corrected */
-    int64_t step;    /* counted from 1 */
+    int decoupled;          /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int epsilon_hat;        /* epsilon is added to the root of v before its bias is corrected */
+    int64_t step;           /* counted from 1 */
+    double momentum_factor; /* NAdam: its momentum at step t is beta_1 (1 - momentum_factor^t / 2) */
 } fbp_adam;
 
 typedef struct {
     double learning_rate, rho, momentum, epsilon, weight_decay;
 } fbp_rmsprop;
+
+typedef struct {
+    double learning_rate, initial, epsilon, weight_decay;
+    int64_t step; /* counted from 1; the first one starts from `initial` */
+} fbp_adagrad;
+
+typedef struct {
+    double learning_rate, eta_minus, eta_plus, smallest, largest;
+    int64_t step; /* counted from 1; the first one starts from the learning rate */
+} fbp_rprop;
+
+/* Norms and penalties are summed block by block, in double, whatever the number of threads. */
+enum { FBP_BLOCK = 4096 };
 
 typedef struct fbp_kernels {
     const char *isa;
@@ -116,15 +130,39 @@ typedef struct fbp_kernels {
     void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *out);
     /* sum of n elements in double, ascending order */
     double (*sum)(int64_t n, const void *x);
-    /* sum of the squares of n elements in double, in an order that n alone sets */
-    double (*square_sum)(int64_t n, const void *x);
+    /* sum of their squares in double, in an order that n fixes */
+    double (*sum_squares)(int64_t n, const void *x);
+
+    /* gradient.h: n gradients in a row, in place */
+    void (*clip_value)(double limit, int64_t n, void *gradients);
+    void (*scale)(double factor, int64_t n, void *gradients);
+    /* out[b] = the Euclidean norm of block b, of FBP_BLOCK elements but the last one */
+    void (*block_norms)(int64_t n, const void *x, void *out);
+    /* total += gradients; the first time it becomes them, the last time gradients = total / count */
+    void (*accumulate)(int first, int last, int64_t count, int64_t n, void *gradients, void *total);
+    /* out[b] = l1 sum |x| + l2 sum x^2 of block b; and what it adds to the gradient */
+    void (*penalty)(double l1, double l2, int64_t n, const void *x, void *out);
+    void (*penalty_gradient)(double l1, double l2, int64_t n, const void *x, void *gradients);
 
     /* optimizer.h: n parameters in a row, in place. An optional state pointer may be NULL. */
-    void (*l2_gradient)(double factor, int64_t n, const void *parameters, void *gradients);
     void (*sgd)(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer);
-    void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*adam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max);
+    void (*adamax)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *u);
+    void (*nadam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*radam)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v);
+    void (*lion)(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m);
+    void (*adagrad)(fbp_adagrad h, int64_t n, void *parameters, const void *gradients, void *accumulator);
+    /* of h.momentum nothing is used */
+    void (*adadelta)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *delta_average);
+    void (*rprop)(fbp_rprop h, int64_t n, void *parameters, const void *gradients, void *previous, void *step_size);
     void (*rmsprop)(fbp_rmsprop h, int64_t n, void *parameters, const void *gradients, void *v, void *momentum_buffer,
                     void *gradient_average);
+
+    /* constraint.h */
+    /* average = momentum average + (1 - momentum) parameters; the first time it becomes them */
+    void (*moving_average)(int first, double momentum, int64_t n, const void *parameters, void *average);
+    /* columns whose Euclidean norm is larger than the limit shrink to it */
+    void (*max_norm)(double limit, int64_t rows, int64_t columns, void *x, ptrdiff_t x_row);
 } fbp_kernels;
 
 #endif

@@ -32,21 +32,31 @@ static double sum(int64_t n, const void *x) {
     return total;
 }
 
-/* Vectors of squares are added in blocks that are short enough for float32, the blocks in double. */
-enum { SQUARE_SUM_BLOCK = 64 * VL };
+/* Eight sums side by side, so that the additions of one need not wait for those of another. */
+enum { SUM_LANES = 8 };
 
-static double square_sum(int64_t n, const void *x) {
-    double total = 0;
-    for (int64_t begin = 0; begin < n; begin += SQUARE_SUM_BLOCK) {
-        const real *block = (const real *)x + begin;
-        vec squares = {0};
-        FOR_EACH_SPAN(n - begin < SQUARE_SUM_BLOCK ? n - begin : SQUARE_SUM_BLOCK) {
-            vec v = load_span(block, span);
-            squares += v * v;
-        }
-        for (int i = 0; i < VL; i++) total += (double)squares[i];
-    }
-    return total;
+INLINE double fold_lanes(const double total[SUM_LANES]) {
+    return ((total[0] + total[4]) + (total[2] + total[6])) + ((total[1] + total[5]) + (total[3] + total[7]));
+}
+
+static double sum_squares(int64_t n, const void *x) {
+    const real *p = x;
+    double total[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) UNROLL
+    for (int k = 0; k < SUM_LANES; k++) total[k] += (double)p[i + k] * (double)p[i + k];
+    for (int k = 0; i + k < n; k++) total[k] += (double)p[i + k] * (double)p[i + k];
+    return fold_lanes(total);
+}
+
+static double sum_moduli(int64_t n, const void *x) {
+    const real *p = x;
+    double total[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) UNROLL
+    for (int k = 0; k < SUM_LANES; k++) total[k] += __builtin_fabs((double)p[i + k]);
+    for (int k = 0; i + k < n; k++) total[k] += __builtin_fabs((double)p[i + k]);
+    return fold_lanes(total);
 }
 
 #endif

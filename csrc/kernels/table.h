@@ -5,8 +5,10 @@
  *   KC, MC, NC    block sizes around the tile in elements (see gemm.c) */
 #include "../isa/vec.h"
 #include "activation.h"
+#include "constraint.h"
 #include "dropout.h"
 #include "gemm_tile.h"
+#include "gradient.h"
 #include "kernels.h"
 #include "loss.h"
 #include "optimizer.h"
@@ -36,9 +38,23 @@ const fbp_kernels TABLE_NAME = {
     .cross_entropy = cross_entropy,
     .column_sum = column_sum,
     .sum = sum,
-    .square_sum = square_sum,
-    .l2_gradient = l2_gradient,
+    .sum_squares = sum_squares,
+    .clip_value = clip_value,
+    .scale = scale,
+    .block_norms = block_norms,
+    .accumulate = accumulate,
+    .penalty = penalty,
+    .penalty_gradient = penalty_gradient,
     .sgd = sgd,
     .adam = adam,
+    .adamax = adamax,
+    .nadam = nadam,
+    .radam = radam,
+    .lion = lion,
+    .adagrad = adagrad,
+    .adadelta = adadelta,
+    .rprop = rprop,
     .rmsprop = rmsprop,
+    .moving_average = moving_average,
+    .max_norm = max_norm,
 };

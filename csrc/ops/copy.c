@@ -1,5 +1,5 @@
-/* Rows between the caller's matrices and the workspace. The order of the samples applies to what describes
- * samples (inputs, targets, weights); results lie in the order of the positions. */
+/* Rows between the caller's matrices and the workspace; also the flat gradient, once for each row. The order of the
+ * samples applies to what describes samples (inputs, targets, weights); results lie in the order of the positions. */
 #include <string.h>
 
 #include "ops.h"
@@ -27,8 +27,8 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     const int64_t element = (int64_t)batch->kernels->element;
     const size_t bytes = (size_t)(to->columns * element);
     const int64_t *order = gathers && batch->order ? batch->order + batch->position : NULL;
-    const int64_t from_step = from->stride * element, to_step = to->stride * element;
-    const char *source = at(from, batch, from->arena == FBP_WORKSPACE || order ? 0 : batch->position);
+    const int64_t from_step = from->per_row ? from->stride * element : 0, to_step = to->stride * element;
+    const char *source = at(from, batch, from->arena <= FBP_WORKSPACE || order ? 0 : batch->position);
     char *out = at(to, batch, to->arena == FBP_WORKSPACE ? 0 : batch->position);
     fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
     for (int64_t i = share.begin; i < share.end; i++) {

@@ -15,6 +15,7 @@ typedef struct {
     int training;
     uint64_t seed, draw; /* random numbers of this forward pass */
     int64_t step;        /* of the optimizer, from 1 */
+    int64_t waiting;     /* batches before this one whose gradients wait for the step */
     double learning_rate;
     double weight_sum; /* sample weights of the batch */
     double *row_loss;  /* weight times loss of each row */
@@ -34,6 +35,25 @@ static inline int64_t rows_of(const fbp_tensor *t, const fbp_batch *batch) {
 static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row) {
     if (!present(t)) return NULL;
     return batch->arena[t->arena] + (t->offset + row * t->stride) * (int64_t)batch->kernels->element;
+}
+
+/* blocks that norms and penalties are summed in */
+static inline int64_t blocks_of(const fbp_tensor *t) { return (t->columns + FBP_BLOCK - 1) / FBP_BLOCK; }
+
+/* A member's part of a sweep over flat arrays of one length: whole cache lines. */
+typedef struct {
+    int64_t n;
+    char *at[FBP_OPERANDS]; /* where it begins in each operand; NULL for an absent one */
+} fbp_sweep;
+
+static inline fbp_sweep sweep_of(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    enum { LINE = 64 }; /* elements: a whole number of cache lines for both element types */
+    fbp_range r = fbp_share(op->operand[0].columns, LINE, member->size, member->index);
+    fbp_sweep sweep = {.n = r.end - r.begin};
+    for (int i = 0; i < FBP_OPERANDS; i++)
+        if (present(&op->operand[i]))
+            sweep.at[i] = (char *)at(&op->operand[i], batch, 0) + r.begin * (int64_t)batch->kernels->element;
+    return sweep;
 }
 
 #endif

@@ -1,55 +1,90 @@
-/* Optimizers: one sweep over flat arrays; members share it in whole cache lines. */
+/* Optimizers: one sweep over flat arrays. */
 #include "ops.h"
 
-enum { LINE = 64 }; /* elements: a whole number of cache lines for both element types */
-
-static char *element(const fbp_tensor *t, const fbp_batch *batch, int64_t i) {
-    return present(t) ? (char *)at(t, batch, 0) + i * (int64_t)batch->kernels->element : NULL;
-}
-
-/* Half of strength / (sum of sample weights) times the sum of squares, and its gradient on top of that of the loss. */
-void fbp_op_l2_penalty(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    const fbp_tensor *o = op->operand;
-    const double factor = batch->weight_sum > 0 ? op->attribute[0] / batch->weight_sum : 0;
-    fbp_range r = fbp_share(o[0].columns, LINE, member->size, member->index);
-    batch->kernels->l2_gradient(factor, r.end - r.begin, element(&o[0], batch, r.begin),
-                                element(&o[1], batch, r.begin));
-    if (member->index == 0)
-        *batch->penalty += factor / 2 * batch->kernels->square_sum(o[0].columns, element(&o[0], batch, 0));
-}
-
 void fbp_op_sgd(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    const fbp_tensor *o = op->operand;
     const double *a = op->attribute;
-    fbp_range r = fbp_share(o[0].columns, LINE, member->size, member->index);
+    fbp_sweep s = sweep_of(op, batch, member);
     fbp_sgd h = {.learning_rate = batch->learning_rate, .momentum = a[0], .nesterov = a[1] != 0, .weight_decay = a[2]};
-    batch->kernels->sgd(h, r.end - r.begin, element(&o[0], batch, r.begin), element(&o[1], batch, r.begin),
-                        element(&o[2], batch, r.begin));
+    batch->kernels->sgd(h, s.n, s.at[0], s.at[1], s.at[2]);
+}
+
+/* the attributes of Adam and of those that came of it, in the order of ops.def */
+static fbp_adam adam_of(const fbp_op *op, const fbp_batch *batch) {
+    const double *a = op->attribute;
+    return (fbp_adam){.learning_rate = batch->learning_rate,
+                      .beta_1 = a[0],
+                      .beta_2 = a[1],
+                      .epsilon = a[2],
+                      .weight_decay = a[3],
+                      .decoupled = a[4] != 0,
+                      .step = batch->step,
+                      .momentum_factor = a[5]};
 }
 
 void fbp_op_adam(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    const fbp_tensor *o = op->operand;
+    fbp_sweep s = sweep_of(op, batch, member);
+    fbp_adam h = adam_of(op, batch);
+    h.epsilon_hat = op->attribute[5] != 0;
+    batch->kernels->adam(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3], s.at[4]);
+}
+
+void fbp_op_adamax(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    fbp_sweep s = sweep_of(op, batch, member);
+    batch->kernels->adamax(adam_of(op, batch), s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
+}
+
+void fbp_op_nadam(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    fbp_sweep s = sweep_of(op, batch, member);
+    batch->kernels->nadam(adam_of(op, batch), s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
+}
+
+void fbp_op_radam(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    fbp_sweep s = sweep_of(op, batch, member);
+    batch->kernels->radam(adam_of(op, batch), s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
+}
+
+void fbp_op_lion(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const double *a = op->attribute;
-    fbp_range r = fbp_share(o[0].columns, LINE, member->size, member->index);
-    fbp_adam h = {.learning_rate = batch->learning_rate,
-                  .beta_1 = a[0],
-                  .beta_2 = a[1],
-                  .epsilon = a[2],
-                  .weight_decay = a[3],
-                  .decoupled = a[4] != 0,
-                  .epsilon_hat = a[5] != 0,
-                  .step = batch->step};
-    batch->kernels->adam(h, r.end - r.begin, element(&o[0], batch, r.begin), element(&o[1], batch, r.begin),
-                         element(&o[2], batch, r.begin), element(&o[3], batch, r.begin));
+    fbp_sweep s = sweep_of(op, batch, member);
+    fbp_adam h = {
+        .learning_rate = batch->learning_rate, .beta_1 = a[0], .beta_2 = a[1], .weight_decay = a[2], .decoupled = 1};
+    batch->kernels->lion(h, s.n, s.at[0], s.at[1], s.at[2]);
+}
+
+void fbp_op_adagrad(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const double *a = op->attribute;
+    fbp_sweep s = sweep_of(op, batch, member);
+    fbp_adagrad h = {.learning_rate = batch->learning_rate,
+                     .initial = a[0],
+                     .epsilon = a[1],
+                     .weight_decay = a[2],
+                     .step = batch->step};
+    batch->kernels->adagrad(h, s.n, s.at[0], s.at[1], s.at[2]);
+}
+
+void fbp_op_adadelta(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const double *a = op->attribute;
+    fbp_sweep s = sweep_of(op, batch, member);
+    fbp_rmsprop h = {.learning_rate = batch->learning_rate, .rho = a[0], .epsilon = a[1], .weight_decay = a[2]};
+    batch->kernels->adadelta(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
 }
 
 void fbp_op_rmsprop(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    const fbp_tensor *o = op->operand;
     const double *a = op->attribute;
-    fbp_range r = fbp_share(o[0].columns, LINE, member->size, member->index);
+    fbp_sweep s = sweep_of(op, batch, member);
     fbp_rmsprop h = {
         .learning_rate = batch->learning_rate, .rho = a[0], .momentum = a[1], .epsilon = a[2], .weight_decay = a[3]};
-    batch->kernels->rmsprop(h, r.end - r.begin, element(&o[0], batch, r.begin), element(&o[1], batch, r.begin),
-                            element(&o[2], batch, r.begin), element(&o[3], batch, r.begin),
-                            element(&o[4], batch, r.begin));
+    batch->kernels->rmsprop(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3], s.at[4]);
+}
+
+void fbp_op_rprop(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const double *a = op->attribute;
+    fbp_sweep s = sweep_of(op, batch, member);
+    fbp_rprop h = {.learning_rate = batch->learning_rate,
+                   .eta_minus = a[0],
+                   .eta_plus = a[1],
+                   .smallest = a[2],
+                   .largest = a[3],
+                   .step = batch->step};
+    batch->kernels->rprop(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
 }

@@ -29,8 +29,9 @@ class Program(Protocol):
     gradients: Array
     state: Array
     counters: NDArray[np.int64]
-    """[step, draw]: optimizer steps done so far, and training forward passes done so far (the
-    position in the random numbers). Shared with the caller like the flat arrays."""
+    """[step, draw]: batches that took part in an optimizer step so far (without gradient accumulation, the
+    steps), and training forward passes done so far (the position in the random numbers). Shared with the
+    caller like the flat arrays."""
 
     def run(
         self,

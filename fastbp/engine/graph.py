@@ -60,6 +60,8 @@ class Declaration:
     value: Value
     initializer: Callable[..., Any]
     decay: bool
+    penalty: tuple[float, float]
+    max_norm: float | None
 
 
 @dataclass(slots=True)
@@ -92,7 +94,15 @@ class Graph:
         return Value("workspace", columns, transient=True)
 
     def parameter(
-        self, name: str, rows: int, columns: int, initializer: Callable[..., Any], *, decay: bool = True
+        self,
+        name: str,
+        rows: int,
+        columns: int,
+        initializer: Callable[..., Any],
+        *,
+        decay: bool = True,
+        penalty: tuple[float, float] = (0.0, 0.0),
+        max_norm: float | None = None,
     ) -> Value:
         """Declare a parameter of shape (rows, columns) in memory; its gradient is ``.gradient``.
 
@@ -104,9 +114,14 @@ class Graph:
             See :mod:`fastbp.initializers`.
         decay : bool
             False for biases and the like, which lie behind all weights.
+        penalty : tuple of two float
+            l1 and l2: the loss grows by l1 Σ|θ| + l2 Σθ².
+        max_norm : float, optional
+            Largest Euclidean norm of a column after a step.
         """
         value = Value("parameters", columns, rows, gradient=Value("gradients", columns, rows))
-        self.declarations.append(Declaration(f"{self.layer}.{name}", value, initializer, decay))
+        declared = Declaration(f"{self.layer}.{name}", value, initializer, decay, penalty, max_norm)
+        self.declarations.append(declared)
         return value
 
     def stream(self) -> int:

@@ -52,11 +52,6 @@ def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, T
     return places, offset + SLACK
 
 
-def weight_size(declarations: Sequence[Declaration]) -> int:
-    """Elements that the weights, which decay, take up in front of all other parameters."""
-    return sum((d.value.rows or 1) * _stride(d.value) for d in declarations if d.decay)
-
-
 def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value, Tensor], int]:
     """Place what has one row per sample: activations side by side, then deltas, which share memory.
 

@@ -38,6 +38,9 @@ PHASES = (
     "update",  # one optimizer step
 )
 
+# Norms and penalties are summed block by block: csrc/kernels/kernels.h.
+BLOCK = 4096  # elements
+
 # Element-wise activations, and what their derivative is computed from: csrc/kinds.def.
 ACTIVATIONS = {
     "linear": "output",
@@ -171,7 +174,8 @@ class Plan:
         Columns of the caller's matrices: inputs, outputs, targets.
     parameters : tuple of Parameter
     slots : tuple of str
-        Names of the optimizer's slots; slot i is state[i * P : (i + 1) * P], P = sizes["parameters"].
+        Names of the optimizer's slots; slot i is state[i * P : (i + 1) * P], P = sizes["parameters"]. Behind
+        them is room for sums, which nobody needs to keep.
     seed : int
         Key of the counter-based random numbers (dropout), 0 <= seed < 2**63.
     """

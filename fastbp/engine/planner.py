@@ -5,6 +5,7 @@
 3. What the gradients do not need moves to the phase "input_gradient".
 4. An activation next to a matrix product becomes part of it.
 5. Values get their places in memory.
+6. Penalties, and the optimizer's update of the flat arrays, come from update_planner.py.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Sequence
 
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
-from fastbp.engine.layout import SLACK, place_parameters, place_workspace, weight_size
+from fastbp.engine.layout import place_parameters, place_workspace
 from fastbp.engine.plan import ACTIVATIONS, PHASES, Op, Parameter, Plan, Tensor
+from fastbp.engine.update_planner import UpdatePlan
 from fastbp.layer import Layer, name_layers
 from fastbp.losses import Loss
-from fastbp.optimizers import Optimizer
+from fastbp.optimizer import Optimizer
 
 
 def build(
@@ -104,13 +106,11 @@ def build(
     places, parameter_size = place_parameters(graph.declarations)
     workspace, workspace_size = place_workspace(nodes, batch_size)
     places |= workspace
-    ops = [_op(node, places, batch_size) for node in nodes]
-    slots: tuple[str, ...] = ()
-    if optimizer is not None and graph.declarations:
-        slots = optimizer.slots()
-        if optimizer.l2_penalty:
-            ops.append(_penalty(optimizer.l2_penalty, weight_size(graph.declarations)))
-        ops.append(_update(optimizer, slots, parameter_size))
+    update = UpdatePlan(graph.declarations, places, optimizer, parameter_size)
+    ops = [_op(node, places, batch_size) for node in nodes] + update.ops
+    if loss is None:
+        ops = [op for op in ops if op.phase != "loss"]
+    ops.sort(key=lambda op: PHASES.index(op.phase))
     parameters = (Parameter(d.name, places[d.value], d.initializer, d.decay) for d in graph.declarations)
     return Plan(
         ops=tuple(ops),
@@ -119,12 +119,12 @@ def build(
         sizes={
             "parameters": parameter_size,
             "gradients": parameter_size,
-            "state": len(slots) * parameter_size,
+            "state": update.state_size,
             "workspace": workspace_size,
         },
         columns=columns,
         parameters=tuple(sorted(parameters, key=lambda parameter: parameter.tensor.offset)),
-        slots=slots,
+        slots=update.slots,
         seed=seed,
     )
 
@@ -252,10 +252,6 @@ _WORK = {
     "dropout_backward": 4,
     "elementwise_loss": 10,
     "softmax_cross_entropy_loss": 20,
-    "l2_penalty": 4,
-    "sgd": 4,
-    "adam": 12,
-    "rmsprop": 10,
 }
 
 
@@ -268,30 +264,3 @@ def _op(node: Node, places: dict[Value, Tensor], batch_size: int) -> Op:
     else:
         flops = _WORK.get(node.kind, 0) * batch_size * max(tensor.columns for tensor in present)
     return Op(node.kind, node.phase, operands, dict(node.attributes), node.layer, flops)
-
-
-def _flat(arena: str, count: int, offset: int = 0) -> Tensor:
-    return Tensor(arena, offset, 1, count, count)
-
-
-def _penalty(strength: float, count: int) -> Op:
-    """The squares of the weights, the first `count` parameters, on top of the loss."""
-    operands: dict[str, Tensor | None] = {name: _flat(name, count) for name in ("parameters", "gradients")}
-    return Op("l2_penalty", "update", operands, {"strength": strength}, flops=_WORK["l2_penalty"] * count)
-
-
-def _update(optimizer: Optimizer, slots: tuple[str, ...], parameter_size: int) -> Op:
-    """One step over all parameters in one sweep; the padding between them is 0 and stays 0."""
-    count = parameter_size - SLACK
-    state = {name: _flat("state", count, number * parameter_size) for number, name in enumerate(slots)}
-    return Op(
-        optimizer.kind,
-        "update",
-        {
-            "parameters": _flat("parameters", count),
-            "gradients": _flat("gradients", count),
-            **{name: state.get(name) for name in optimizer.state_operands},
-        },
-        dict(optimizer.attributes()),
-        flops=_WORK[optimizer.kind] * count,
-    )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engine import formulas, random
+from fastbp.engine import formulas, random, updates
 from fastbp.engine.plan import PHASES, Op, Plan, Tensor
 
 Array = NDArray[np.floating]
@@ -36,12 +36,12 @@ class Run:
     position: int = 0  # of the batch's first row
     rows: int = 0
     step: int = 0  # of the optimizer, from 1
+    waiting: int = 0  # batches before this one whose gradients wait for the step
     draw: int = 0  # of the random numbers
     learning_rate: float = 0.0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
-    batch_loss: float = 0.0  # of this batch: mean loss,
-    batch_weight: float = 0.0  # sum of the sample weights,
+    batch_weight: float = 0.0
     penalty: float = 0.0  # of the parameters, beside the loss
 
     def real(self, value: float) -> Any:
@@ -176,10 +176,9 @@ def _finish_loss(
     weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
     weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
     total = float(weights.sum())
-    batch_sum = float((weights * row_loss).sum())
-    run.loss_sum += batch_sum
+    run.loss_sum += float((weights * row_loss).sum())
     run.weight_sum += total
-    run.batch_loss, run.batch_weight = batch_sum / total if total > 0 else 0.0, total
+    run.batch_weight = total
     share = weights / total if total > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
 
@@ -230,96 +229,10 @@ def softmax_cross_entropy_loss(
     _finish_loss(run, row_loss, slope, sample_weight, delta)
 
 
-# ---- the penalty: it has no share in the loss of a sample ----
+# ---- what happens to the flat arrays ----
 
-
-@operation
-def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float) -> None:
-    """Half of s Σθ², s = strength / Σ w of the batch, and its gradient s θ; without a loss nothing."""
-    factor = strength / run.batch_weight if run.batch_weight > 0 else 0.0
-    gradients += run.real(factor) * parameters
-    run.penalty += factor / 2 * float(np.square(parameters, dtype=np.float64).sum())
-
-
-# ---- optimizers: the update rules of PyTorch ----
-
-
-@operation
-def sgd(
-    run: Run,
-    parameters: Array,
-    gradients: Array,
-    momentum_buffer: Array | None,
-    *,
-    momentum: float,
-    nesterov: float,
-    weight_decay: float,
-) -> None:
-    """g += λθ; b = μ b + g; θ -= η b, with Nesterov θ -= η (g + μ b)."""
-    g = gradients + run.real(weight_decay) * parameters if weight_decay else gradients
-    if momentum_buffer is not None:
-        momentum_buffer[...] = run.real(momentum) * momentum_buffer + g
-        g = g + run.real(momentum) * momentum_buffer if nesterov else momentum_buffer
-    parameters -= run.real(run.learning_rate) * g
-
-
-@operation
-def adam(
-    run: Run,
-    parameters: Array,
-    gradients: Array,
-    m: Array,
-    v: Array,
-    *,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-    weight_decay: float,
-    decoupled: float,
-    epsilon_hat: float,
-) -> None:
-    """Adam, and with decoupled weight decay AdamW; epsilon_hat: ε is added to √v, not to √v̂."""
-    g = gradients
-    if weight_decay and decoupled:
-        parameters *= run.real(1 - run.learning_rate * weight_decay)
-    elif weight_decay:
-        g = gradients + run.real(weight_decay) * parameters
-    m += run.real(1 - beta_1) * (g - m)
-    v[...] = run.real(beta_2) * v + run.real(1 - beta_2) * g * g
-    step_size = run.learning_rate / (1 - beta_1**run.step)
-    root = math.sqrt(1 - beta_2**run.step)
-    added = run.real(epsilon / root if epsilon_hat else epsilon)
-    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + added))
-
-
-@operation
-def rmsprop(
-    run: Run,
-    parameters: Array,
-    gradients: Array,
-    v: Array,
-    momentum_buffer: Array | None,
-    gradient_average: Array | None,
-    *,
-    rho: float,
-    momentum: float,
-    epsilon: float,
-    weight_decay: float,
-) -> None:
-    """RMSprop, centered when it keeps an average of the gradient."""
-    g = gradients + run.real(weight_decay) * parameters if weight_decay else gradients
-    v[...] = run.real(rho) * v + run.real(1 - rho) * g * g
-    spread = v
-    if gradient_average is not None:
-        gradient_average += run.real(1 - rho) * (g - gradient_average)
-        # a variance; rounding may leave it below 0
-        spread = np.maximum(v - gradient_average * gradient_average, run.real(0))
-    update = g / (np.sqrt(spread) + run.real(epsilon))
-    if momentum_buffer is not None:
-        momentum_buffer[...] = run.real(momentum) * momentum_buffer + update
-        update = momentum_buffer
-    parameters -= run.real(run.learning_rate) * update
-
+for function in updates.OPERATIONS:
+    operation(function)
 
 # ---- the program ----
 
@@ -393,20 +306,25 @@ class Program:
         }
         self._check_matrices(arenas, first + count, picked=order is not None)
         run = Run(arenas, np.dtype(self.plan.dtype), self.plan.seed, training, order)
-        run.step, run.draw = (int(counter) for counter in self.counters)
+        turn, run.draw = (int(counter) for counter in self.counters)
         ops = [op for op in self.plan.ops if op.phase in phases]
+        accumulation = max((int(op.attributes["steps"]) for op in ops if op.kind == "accumulate"), default=1)
         for number, position in enumerate(range(first, first + count, self.plan.batch_size)):
             run.position, run.rows = position, min(self.plan.batch_size, first + count - position)
             run.draw += "forward" in phases and training
-            run.step += "update" in phases
+            turn += "update" in phases
+            run.step, run.waiting = -(-turn // accumulation), (turn - 1) % accumulation
             if learning_rates is not None:
                 run.learning_rate = float(learning_rates[number])
-            run.batch_loss = run.batch_weight = run.penalty = 0.0
+            before, run.batch_weight, run.penalty = run.loss_sum, 0.0, 0.0
             for op in ops:
-                self._execute(run, op)
+                # a step waits until all of its gradients are there
+                if op.phase != "update" or op.kind == "accumulate" or run.waiting == accumulation - 1:
+                    self._execute(run, op)
             if batch_losses is not None:
-                batch_losses[number] = run.batch_loss, run.penalty
-        self.counters[:] = run.step, run.draw
+                mean = (run.loss_sum - before) / run.batch_weight if run.batch_weight > 0 else 0.0
+                batch_losses[number] = mean, run.penalty
+        self.counters[:] = turn, run.draw
         return run.loss_sum, run.weight_sum
 
     def _check_matrices(self, arenas: dict[str, Array | None], end: int, picked: bool) -> None:

@@ -120,6 +120,8 @@ def make_optimizer(estimator: Any) -> Optimizer:
     moments = {"beta_1": estimator.beta_1, "beta_2": estimator.beta_2, "epsilon": estimator.epsilon}
     optimizer: Optimizer
     if isinstance(solver, Optimizer):
+        if not solver.kind:
+            raise ValueError(f"solver must make a step for each batch, but {solver!r} does not; try 'lbfgs'")
         optimizer = copy.deepcopy(solver)
     elif solver == "adam":
         optimizer = Adam(rate, **moments, epsilon_hat=True)

@@ -99,8 +99,6 @@ class Objective:
     gradients : list of ndarray
         Of the same, in the same order.
     samples : Samples
-    alpha : float
-        Strength of the penalty, divided by the sum of the sample weights.
     scale : float
         See :func:`epoch_loss`.
     """
@@ -111,13 +109,10 @@ class Objective:
         views: list[Array],
         gradients: list[Array],
         samples: Samples,
-        alpha: float,
         scale: float,
     ) -> None:
         self.network, self.views, self.gradients = network, views, gradients
         self.samples, self.scale = samples, scale
-        total = len(samples) if samples.weights is None else float(samples.weights.sum())
-        self.decay = alpha / total if total > 0 else 0.0
 
     def pack(self) -> Array:
         """Return the coefficients as they are in one vector."""
@@ -133,11 +128,5 @@ class Objective:
     def __call__(self, packed: Array) -> tuple[float, Array]:
         """Return loss and gradient."""
         self.unpack(packed)
-        loss = self.scale * self.network.differentiate(self.samples)
-        pieces = []
-        for view, gradient in zip(self.views, self.gradients, strict=True):
-            if view.ndim == 2:
-                loss += self.decay / 2 * float(np.vdot(view, view))
-                gradient = gradient + self.decay * view
-            pieces.append(gradient.ravel())
-        return loss, np.concatenate(pieces)
+        loss, penalty = self.network.differentiate(self.samples)
+        return self.scale * loss + penalty, np.concatenate([gradient.ravel() for gradient in self.gradients])

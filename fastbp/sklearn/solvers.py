@@ -229,7 +229,8 @@ def _change_rate(network: Network, rate: float) -> None:
     """Change the learning rate of descent with momentum, whose velocity −η b stays what it is."""
     optimizer = network.optimizer
     if isinstance(optimizer, SGD) and optimizer.momentum and rate > 0:
-        network.state *= optimizer.learning_rate / rate
+        buffer = network._slot("momentum_buffer")
+        buffer *= optimizer.learning_rate / rate
     optimizer.learning_rate = rate
 
 
@@ -287,12 +288,11 @@ def _hooks(estimator: Any, epochs: int) -> Iterator[_Hooks]:
 def train_lbfgs(estimator: Any, rows: Rows) -> None:
     """Minimise the loss on all rows with SciPy's L-BFGS-B."""
     network: Network = estimator.model_._require_network()
+    estimator.model_.optimizer = make_optimizer(estimator)  # it makes no step, but knows alpha
     layers = dense_layers(estimator.model_)
     views = [layer.weight.T for layer in layers] + [layer.parameters["bias"] for layer in layers]
     gradients = [layer.weight_grad.T for layer in layers] + [layer.gradients["bias"] for layer in layers]
-    objective = Objective(
-        network, views, gradients, rows.samples(network.dtype), estimator.alpha, estimator._loss_scale()
-    )
+    objective = Objective(network, views, gradients, rows.samples(network.dtype), estimator._loss_scale())
     iteration = 0
 
     def report(intermediate_result: Any) -> None:

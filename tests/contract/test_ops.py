@@ -14,7 +14,7 @@ import pytest
 import fastbp
 from fastbp.engine import reference
 from fastbp.engine.layout import SLACK, round_up
-from fastbp.engine.plan import ACTIVATIONS, LOSSES, Op, Plan, Tensor
+from fastbp.engine.plan import ACTIVATIONS, BLOCK, LOSSES, Op, Plan, Tensor
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 GUARD = -77.25  # what must not be written over
@@ -53,6 +53,7 @@ class Case:
     before: list = field(default_factory=list)
     after: list = field(default_factory=list)
     end: int = 0  # of the workspace so far
+    count_from: int = 2  # steps done before
 
     def __post_init__(self):
         self.batch = self.batch or self.rows + self.spare
@@ -123,7 +124,7 @@ class Case:
         """Return {name: values} of all that the operation may have changed."""
         slack = np.full(SLACK, GUARD, self.dtype)
         flat = {name: np.concatenate([self.flat.get(name, slack[:0]), slack]) for name in FLAT}
-        counters = np.array([2, 5])
+        counters = np.array([self.count_from, 5])
         program = engine.program(self.plan(), *flat.values(), counters)
         data = dict(self.data)
         guarded = {}
@@ -370,26 +371,6 @@ def update(kind, dtype, rng, size, attributes, **slots):
     return case
 
 
-def l2_penalty(dtype, rng):
-    """Next to a loss, whose batch is the one that the penalty is divided by."""
-    for size in (*EDGES, 1000):
-        loss = loss_case(
-            "elementwise_loss",
-            dtype,
-            rng,
-            {"loss": "half_squared_error", "parameter": 0.0},
-            rng.normal(size=(5, 3)),
-            rng.normal(size=(5, 3)),
-            "given" if size % 2 else "absent",
-        )
-        op = Op(loss.kind, "loss", loss.operands, loss.attributes, "layer")
-        case = update("l2_penalty", dtype, rng, size, {"strength": 0.7})
-        case.rows, case.batch, case.end, case.columns = 5, loss.batch, loss.end, loss.columns
-        case.before, case.after, case.also = [*loss.before, op], loss.after, ("loss",)
-        case.data |= loss.data
-        yield case
-
-
 def sgd(dtype, rng):
     for size, (momentum, nesterov), decay in product(
         (*EDGES, 1000), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
@@ -398,11 +379,64 @@ def sgd(dtype, rng):
         yield update("sgd", dtype, rng, size, attributes, momentum_buffer=momentum > 0)
 
 
+ADAM = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8}
+DECAYS = ((0.0, False), (0.1, False), (0.1, True))
+
+
 def adam(dtype, rng):
-    for size, decay, decoupled in product((*EDGES, 1000), (0.0, 0.1), (False, True)):
-        attributes = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": decay}
-        attributes |= {"decoupled": decoupled, "epsilon_hat": size % 2 == 1}
-        yield update("adam", dtype, rng, size, attributes, m=True, v=True)
+    for size, (decay, decoupled), amsgrad in product((*EDGES, 1000), DECAYS, (False, True)):
+        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "epsilon_hat": size % 2 == 1}
+        yield update("adam", dtype, rng, size, attributes, m=True, v=True, v_max=amsgrad)
+
+
+def adamax(dtype, rng):
+    for size, decay in product((*EDGES, 1000), (0.0, 0.1)):
+        yield update("adamax", dtype, rng, size, ADAM | {"weight_decay": decay}, m=True, u=True)
+
+
+def nadam(dtype, rng):
+    for size, (decay, decoupled) in product((*EDGES, 1000), DECAYS):
+        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "momentum_factor": 0.9}
+        yield update("nadam", dtype, rng, size, attributes, m=True, v=True)
+
+
+def radam(dtype, rng):
+    """With averages of 5 steps, and of 100: before and after the rectification."""
+    for size, (decay, decoupled), beta in product((*EDGES, 1000), DECAYS, (0.7, 0.99)):
+        attributes = ADAM | {"beta_2": beta, "weight_decay": decay, "decoupled": decoupled}
+        case = update("radam", dtype, rng, size, attributes, m=True, v=True)
+        case.count_from = 4
+        yield case
+
+
+def lion(dtype, rng):
+    for size, decay in product((*EDGES, 1000), (0.0, 0.1)):
+        attributes = {"beta_1": 0.8, "beta_2": 0.99, "weight_decay": decay}
+        yield update("lion", dtype, rng, size, attributes, m=True)
+
+
+def adagrad(dtype, rng):
+    for size, decay, before in product((*EDGES, 1000), (0.0, 0.1), (0, 2)):
+        attributes = {"initial_accumulator_value": 0.3, "epsilon": 1e-8, "weight_decay": decay}
+        case = update("adagrad", dtype, rng, size, attributes, accumulator=True)
+        case.count_from = before
+        yield case
+
+
+def adadelta(dtype, rng):
+    for size, decay in product((*EDGES, 1000), (0.0, 0.1)):
+        attributes = {"rho": 0.9, "epsilon": 1e-6, "weight_decay": decay}
+        yield update("adadelta", dtype, rng, size, attributes, v=True, delta_average=True)
+
+
+def rprop(dtype, rng):
+    for size, before in product((*EDGES, 1000), (0, 2)):
+        attributes = {"eta_minus": 0.5, "eta_plus": 1.2, "step_size_min": 0.8, "step_size_max": 1.7}
+        case = update("rprop", dtype, rng, size, attributes, previous=True, step_size=True)
+        previous = case.operands["previous"].offset
+        case.flat["state"][previous : previous + size] *= rng.choice([-1, 0, 1], size)
+        case.count_from = before
+        yield case
 
 
 def rmsprop(dtype, rng):
@@ -416,13 +450,109 @@ def rmsprop(dtype, rng):
         yield case
 
 
+# ---- gradients before the step, parameters after it ----
+
+SIZES = (*EDGES[::2], BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17)
+
+
+def flat(kind, dtype, rng, size, attributes, sums=None, phase="update"):
+    """One run over a flat array with zeros, small and large values."""
+    case = Case(kind, dtype, 1, attributes, batch=1, phase=phase)
+    operands, _ = reference.schema()[kind]
+    for name in operands:
+        if name == sums:
+            case.dense(name, "state", np.full(-(-size // BLOCK), np.nan))
+        else:
+            arena = name if name in FLAT else "state"
+            values = rng.choice([0, 0.01, 1, 3], size) * rng.normal(size=size)
+            values[0] = 7 if arena != "state" else 5  # to be changed by any operation
+            case.dense(name, arena, values)
+    case.data["learning_rates"] = np.array([0.1])
+    return case
+
+
+def penalty(dtype, rng):
+    for size, (l1, l2) in product(SIZES, ((0.1, 0.0), (0.0, 0.2), (0.3, 0.4))):
+        yield flat("penalty", dtype, rng, size, {"l1": l1, "l2": l2}, sums="sums", phase="loss")
+
+
+def penalty_gradient(dtype, rng):
+    for size, (l1, l2) in product(SIZES, ((0.1, 0.0), (0.0, 0.2), (0.3, 0.4))):
+        yield flat("penalty_gradient", dtype, rng, size, {"l1": l1, "l2": l2}, phase="backward")
+
+
+def l2_penalty(dtype, rng):
+    """Next to a loss, whose batch is the one that the penalty is divided by."""
+    for size in SIZES:
+        loss = loss_case(
+            "elementwise_loss",
+            dtype,
+            rng,
+            {"loss": "half_squared_error", "parameter": 0.0},
+            rng.normal(size=(5, 3)),
+            rng.normal(size=(5, 3)),
+            "given" if size % 2 else "absent",
+        )
+        case = flat("l2_penalty", dtype, rng, size, {"strength": 0.7}, phase="backward")
+        case.rows, case.batch, case.end, case.columns = 5, loss.batch, loss.end, loss.columns
+        op = Op(loss.kind, "loss", loss.operands, loss.attributes, "layer")
+        case.before, case.after, case.also = [*loss.before, op], loss.after, ("loss",)
+        case.data = loss.data
+        yield case
+
+
+def accumulate(dtype, rng):
+    """The first, a middle and the last batch of four."""
+    for size, before in product(SIZES, (0, 2, 3)):
+        case = flat("accumulate", dtype, rng, size, {"steps": 4})
+        case.count_from = before
+        yield case
+
+
+def clip_value(dtype, rng):
+    for size in SIZES:
+        yield flat("clip_value", dtype, rng, size, {"limit": 0.5})
+
+
+def gradient_norms(dtype, rng):
+    for size in SIZES:
+        yield flat("gradient_norms", dtype, rng, size, {}, sums="norms")
+
+
+def clip_norm(dtype, rng):
+    for size, number in product(SIZES, (1, 5)):
+        case = Case("clip_norm", dtype, 1, {"limit": 0.5}, batch=1, phase="update")
+        case.dense("gradients", "gradients", rng.normal(size=size))
+        case.dense("norms", "state", rng.uniform(1, 2, number))
+        case.data["learning_rates"] = np.array([0.1])
+        yield case
+
+
+def max_norm(dtype, rng):
+    for number, columns in enumerate(EDGES):
+        case = Case("max_norm", dtype, 1, {"max_value": 0.7}, batch=1, phase="update")
+        weight = rng.normal(size=(turned(3)[number], columns)) * rng.choice([0, 0.01, 1], columns)
+        weight[0, 0] = 1  # one column at least is too long
+        case.dense("parameters", "parameters", weight)
+        case.data["learning_rates"] = np.array([0.1])
+        yield case
+
+
+def moving_average(dtype, rng):
+    for size, before in product(SIZES, (0, 1)):  # the first step, and the second one
+        case = flat("moving_average", dtype, rng, size, {"momentum": 0.9})
+        case.count_from = before
+        yield case
+
+
 CASES = {
     function.__name__: function
     for function in (
         gather, scatter, dense_forward, dense_backward_weight, dense_backward_input, activation_forward,
         activation_backward, softmax_forward, softmax_backward, dropout_forward, dropout_backward,
-        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, l2_penalty, sgd,
-        adam, rmsprop,
+        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, adamax, nadam, radam,
+        lion, adagrad, adadelta, rmsprop, rprop, penalty, penalty_gradient, l2_penalty, accumulate,
+        clip_value, gradient_norms, clip_norm, max_norm, moving_average,
     )
 }  # fmt: skip
 
@@ -480,7 +610,10 @@ def test_results_are_shown(kind, dtype):
         assert shown, case
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in ("sgd", "adam", "rmsprop")])
+FLAT_KINDS = {kind for kind, (operands, _) in reference.schema().items() if operands[0] in FLAT}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in FLAT_KINDS])
 def test_a_smaller_batch_uses_fewer_rows(kind, engine, dtype, monkeypatch):
     """Room for more rows than there are changes nothing, and nothing is written for them."""
     tight = answers(kind, dtype)[::7]

@@ -206,9 +206,16 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
             optimizers.RMSprop(centered=True),
         )
     ]
+    plans.append(net(Dense(1, "sigmoid"), loss="binary_cross_entropy", optimizer="sgd"))
+    others = ("adagrad", "adadelta", "adamax", "nadam", "radam", "lion", "rprop")
+    plans += [net(Dense(1), loss="mse", optimizer=name) for name in others]
     decaying = optimizers.SGD()
     decaying.l2_penalty = 0.1
-    plans.append(net(Dense(1, "sigmoid"), loss="binary_cross_entropy", optimizer=decaying))
+    plans.append(net(Dense(1), loss="mse", optimizer=decaying))
+    options = {"gradient_accumulation_steps": 2, "use_ema": True}
+    dense = Dense(1, kernel_regularizer="l2", kernel_constraint="max_norm")
+    for clip in ("clipvalue", "clipnorm", "global_clipnorm"):
+        plans.append(net(dense, loss="mse", optimizer=optimizers.SGD(**options, **{clip: 1.0})))
     seen = set()
     for op in (op for plan in plans for op in plan.ops):
         operands, attributes = SCHEMA[op.kind]
