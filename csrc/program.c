@@ -231,8 +231,11 @@ static void run_batches(void *context, const fbp_member *member) {
         batch.rows = end - position < p->batch ? end - position : p->batch;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
         turn += asked(request, FBP_UPDATE);
-        batch.step = (turn + p->accumulation - 1) / p->accumulation;
-        batch.waiting = (turn - 1) % p->accumulation;
+        batch.step = turn;
+        if (p->accumulation > 1) {
+            batch.step = (turn + p->accumulation - 1) / p->accumulation;
+            batch.waiting = (turn - 1) % p->accumulation;
+        }
         penalty_value = 0;
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
         for (int i = 0; i < p->count; i++) {

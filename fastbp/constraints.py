@@ -42,7 +42,9 @@ class MaxNorm(Constraint):
         self.max_value = check_number("max_value", max_value, "(0, inf)")
 
 
-def get(value: str | Constraint | Mapping[str, Any] | None, argument: str) -> Constraint | None:
+def get(
+    value: str | Constraint | Mapping[str, Any] | None, argument: str = "constraint"
+) -> Constraint | None:
     """Return the constraint that `value` stands for; None stands for none.
 
     Raises

@@ -27,6 +27,9 @@ Vector = NDArray[np.float64]
 ROWS = 4096
 # Rows of the Jacobian that are in memory at once.
 JACOBIAN_ROWS = 1024
+# Most parameters for Levenberg-Marquardt: JᵀJ of so many takes 200 MB, and seconds to solve.
+MOST_PARAMETERS = 5000
+EPSILON = 2.0**-52
 
 
 def minimize(network: Network, samples: Samples) -> float:
@@ -42,6 +45,8 @@ def minimize(network: Network, samples: Samples) -> float:
     optimizer = network.optimizer
     if any("stream" in op.attributes for op in network.plan.ops):
         raise ValueError(f"{optimizer!r} needs the same loss each time: dropout and noise make it random")
+    if not network.plan.parameters:
+        return network.evaluate(samples)[0]
     if isinstance(optimizer, LBFGS):
         return _lbfgs(network, samples, optimizer)
     assert isinstance(optimizer, LevenbergMarquardt)
@@ -117,7 +122,8 @@ def _levenberg_marquardt(network: Network, samples: Samples, optimizer: Levenber
     try:
         loss, residuals = residuals_at(theta)
         matrix, gradient = squares.normal_equations(residuals)
-        damping, growth = optimizer.damping * float(matrix.diagonal().max()), 2.0
+        largest = float(matrix.diagonal().max())
+        damping, growth = optimizer.damping * largest, 2.0
         for _ in range(optimizer.max_iter):
             if np.abs(gradient).max() <= optimizer.tolerance_grad or not np.isfinite(loss):
                 break
@@ -125,11 +131,15 @@ def _levenberg_marquardt(network: Network, samples: Samples, optimizer: Levenber
             if np.linalg.norm(step) <= optimizer.tolerance_change * np.linalg.norm(theta):
                 break
             new_loss, new_residuals = residuals_at(theta + step)
-            gain = (loss - new_loss) / (0.5 * float(step @ (damping * step - gradient)))
-            if gain > 0:  # of what the linear model promised
+            promised = 0.5 * float(step @ (damping * step - gradient))  # by the linear model
+            if not promised > 0:
+                break
+            gain = (loss - new_loss) / promised
+            if gain > 0:
                 theta, loss = theta + step, new_loss
                 matrix, gradient = squares.normal_equations(new_residuals)
                 damping, growth = damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0
+                damping = max(damping, EPSILON * largest)  # JᵀJ alone may be singular
             else:
                 damping, growth = damping * growth, 2 * growth
     finally:  # the last good parameters, after an interruption too
@@ -154,6 +164,12 @@ class _Squares:
             )
         if any(op.kind == "penalty" for op in network.plan.ops):
             raise ValueError(f"{optimizer!r} minimises squares alone: the layers must have no regularizers")
+        count = sum(p.tensor.rows * p.tensor.columns for p in network.plan.parameters)
+        if count > MOST_PARAMETERS:
+            raise ValueError(
+                f"{optimizer!r} takes at most {MOST_PARAMETERS} parameters, this network has {count}: "
+                "use LBFGS"
+            )
         self.network, self.samples = network, samples
         tensors = [parameter.tensor for parameter in network.plan.parameters]
         self.place = np.concatenate([t.matrix(np.arange(network.parameters.size)).ravel() for t in tensors])

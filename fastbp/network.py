@@ -187,7 +187,7 @@ class Network:
     @property
     def has_average(self) -> bool:
         """Whether the optimizer keeps a moving average of the parameters, and has begun with it."""
-        return "average" in self.plan.slots and self.counters[0] >= self.optimizer.accumulation
+        return "average" in self.plan.slots and self.counters[0] >= self._task[1].accumulation
 
     def swap_average(self) -> None:
         """Put the moving average in the place of the parameters, and the other way round."""

@@ -111,7 +111,9 @@ class Optimizer(Configurable):
         """Write the options out in the signature: Python shows it, and configurations follow it."""
         super().__init_subclass__(**arguments)
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        options = []
         if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD:
+            own.pop()
             options = [
                 inspect.Parameter(
                     name,
@@ -121,7 +123,7 @@ class Optimizer(Configurable):
                 )
                 for name, default in _DEFAULTS.items()
             ]
-            cls.__signature__ = inspect.Signature([*own[:-1], *options])
+        cls.__signature__ = inspect.Signature([*own, *options])
 
     @property
     def learning_rate(self) -> Any:

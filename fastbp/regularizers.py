@@ -78,7 +78,9 @@ class L1L2(Regularizer):
         self.l2 = check_number("l2", l2, "[0, inf)")
 
 
-def get(value: str | Regularizer | Mapping[str, Any] | None, argument: str) -> Regularizer | None:
+def get(
+    value: str | Regularizer | Mapping[str, Any] | None, argument: str = "regularizer"
+) -> Regularizer | None:
     """Return the regularizer that `value` stands for; None stands for none.
 
     Raises

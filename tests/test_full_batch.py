@@ -175,6 +175,27 @@ def test_levenberg_marquardt_needs_squares():
         network("levenberg_marquardt", layers=layers).fit(X, Y)
 
 
+def test_levenberg_marquardt_is_for_small_networks():
+    with pytest.raises(ValueError, match="takes at most 5000 parameters, this network has 6002: use LBFGS"):
+        network("levenberg_marquardt", layers=[Dense(1200, "tanh"), Dense(2)]).fit(X, Y)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_nothing_to_train(name):
+    model = network(name, layers=[bp.layers.Tanh()])
+    assert model.fit(X, Y).history["loss"][0] == pytest.approx(model.evaluate(X, Y)["loss"])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_nothing_left_to_gain(name):
+    """A perfect fit stays one: no division by what is no longer there."""
+    model = network(name, layers=[Dense(2)])
+    model.layers[0].weight = np.eye(2)
+    history = model.fit(X, X, epochs=2).history
+    assert history["loss"] == [0, 0]
+    assert np.array_equal(model.layers[0].weight, np.eye(2))
+
+
 def test_lbfgs_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r'needs SciPy: pip install "fastbp\[scipy\]"'):

@@ -292,6 +292,19 @@ def test_options_are_described_and_saved(tmp_path):
     assert "gradient_accumulation_steps" in inspect.signature(Adam).parameters
 
 
+class Plain(SGD):
+    """An optimizer of a user, with fewer arguments."""
+
+    def __init__(self, learning_rate=0.5):
+        super().__init__(learning_rate)
+
+
+def test_an_optimizer_of_ones_own_has_its_own_arguments():
+    assert list(inspect.signature(Plain).parameters) == ["learning_rate"]
+    assert Plain().config() == {"class": "Plain", "learning_rate": 0.5}
+    assert network(Plain(0.1)).optimizer.learning_rate == 0.1
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

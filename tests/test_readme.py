@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 import fastbp as bp
-from fastbp import activations, initializers, layers, losses, metrics, optimizers
+from fastbp import (
+    activations,
+    constraints,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+)
+from fastbp.optimizer import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -80,6 +91,8 @@ DESCRIBED = names(
         *subclasses(losses.Loss),
         *subclasses(optimizers.Optimizer),
         *subclasses(initializers.Initializer),
+        *subclasses(regularizers.Regularizer),
+        *subclasses(constraints.Constraint),
         *subclasses(layers.Layer),
     ]
 )
@@ -89,11 +102,27 @@ DESCRIBED = names(
 def test_every_kind_is_listed_with_its_name_and_its_defaults(kind):
     parameters = inspect.signature(kind).parameters.values()
     arguments = [
-        p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters if p.name != "name"
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+        for p in parameters
+        if p.name not in ("name", *Options.__annotations__)  # those have a table of their own
     ]
     assert f"`{kind.__name__}({', '.join(arguments)})`" in REFERENCE
     if kind.key not in ("dense", "dropout"):  # nobody asks for those by name
         assert f"`{kind.key}`" in REFERENCE
+
+
+@pytest.mark.parametrize("option", Options.__annotations__)
+def test_every_option_of_optimizers_is_listed_with_its_default(option):
+    default = inspect.signature(optimizers.SGD).parameters[option].default
+    assert f"`{option}={default!r}`" in REFERENCE
+
+
+@pytest.mark.parametrize("kind", schedules.Schedule.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_every_schedule_is_listed_with_its_defaults(kind):
+    if kind.__module__.startswith("fastbp."):
+        parameters = inspect.signature(kind).parameters.values()
+        arguments = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+        assert f"`{kind.__name__}({', '.join(arguments)})`" in REFERENCE
 
 
 @pytest.mark.parametrize(
@@ -118,11 +147,13 @@ def test_names_and_aliases_of_the_tables_are_true():
         "Losses": losses,
         "Optimizers": optimizers,
         "Initializers": initializers,
+        "Regularizers": regularizers,
+        "Constraints": constraints,
     }
     for title, module in sections.items():
         table = REFERENCE.partition(f"## {title}\n")[2].partition("\n## ")[0]
         rows = re.findall(r"^\| (`.*?) \| `(\w+)(\(.*?\))` \|", table, re.MULTILINE)
-        assert len(rows) > 3
+        assert rows
         for first, kind, arguments in rows:
             for name in re.findall(r"`(\w+)`", first):
                 expected = eval(f"{kind}{arguments}", vars(layers) | vars(module))

@@ -103,7 +103,8 @@ static void nadam(fbp_adam h, int64_t n, void *parameters, const void *gradients
         second = kept_2 * second + fresh_2 * (g * g);
         store_span(m, span, first);
         store_span(v, span, second);
-        vec step = (of_gradient * g + of_average * first) / (vec_sqrt(second) * root_scale + epsilon);
+        vec step = of_gradient * g + of_average * first;
+        step *= vec_reciprocal(vec_positive_sqrt(second) * root_scale + epsilon);
         store_span(parameters, span, shrink * p - step);
     }
 }
@@ -126,7 +127,7 @@ static void radam(fbp_adam h, int64_t n, void *parameters, const void *gradients
         store_span(m, span, first);
         store_span(v, span, second);
         vec step = step_size * first;
-        if (rectified) step /= vec_sqrt(second) + epsilon;
+        if (rectified) step *= vec_reciprocal(vec_positive_sqrt(second) + epsilon);
         store_span(parameters, span, shrink * p - step);
     }
 }

@@ -350,6 +350,6 @@ def moving_average(run: Run, parameters: Array, average: Array, *, momentum: flo
 
 
 OPERATIONS = (
-    penalty, penalty_gradient, l2_penalty, accumulate, clip_value, gradient_norms, clip_norm, sgd, adam, adamax,
-    nadam, radam, lion, adagrad, adadelta, rmsprop, rprop, max_norm, moving_average,
+    penalty, penalty_gradient, l2_penalty, accumulate, clip_value, gradient_norms, clip_norm, sgd, adam,
+    adamax, nadam, radam, lion, adagrad, adadelta, rmsprop, rprop, max_norm, moving_average,
 )  # fmt: skip
