@@ -387,6 +387,19 @@ def test_other_optimizers(solver):
     assert solver != "adamw" or net.model_.optimizer.weight_decay == 0.01
 
 
+def test_schedules_clipping_and_averages_come_with_an_optimizer():
+    steps = 2 * 5  # of an epoch and its half
+    fading = bp.optimizers.SGD(bp.schedules.CosineDecay(0.1, decay_steps=steps), global_clipnorm=0.5)
+    net = MLPClassifier(solver=fading, random_state=0, max_iter=8, batch_size=80).fit(DIGITS, DIGIT)
+    assert net.loss_curve_[3] == pytest.approx(net.loss_curve_[-1], rel=1e-2)  # the rate has come to 0
+    assert net.loss_curve_[0] > 1.01 * net.loss_curve_[3]
+    averaging = bp.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    net = MLPClassifier(solver=averaging, random_state=0, max_iter=20).fit(DIGITS, DIGIT)
+    assert np.array_equal(net.model_.parameters, net.model_._network._slot("average"))
+    with pytest.raises(ValueError, match="make a step for each batch"):
+        MLPClassifier(solver=bp.optimizers.LBFGS()).fit(DIGITS, DIGIT)
+
+
 def test_validation_rows_of_ones_own():
     X, y, X_val, y_val = DIGITS[:300], DIGIT[:300], DIGITS[300:], DIGIT[300:]
     net = MLPClassifier(random_state=0, max_iter=60).fit(X, y, X_val=X_val, y_val=y_val)

@@ -144,6 +144,8 @@ def train_stochastic(estimator: Any, rows: Rows, validation: Rows | None, increm
         network.parameters[...] = estimator._best
         if incremental:
             estimator.stopped_ = True
+    elif not incremental:
+        network.adopt_average()
 
 
 def _split(estimator: Any, rows: Rows) -> tuple[Rows, Rows]:
