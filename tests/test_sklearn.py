@@ -6,6 +6,8 @@ import copy
 import inspect
 import io
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -484,6 +486,12 @@ def test_network_behind_it(tmp_path):
     net.model_.save(tmp_path / "net.safetensors")
     found = bp.load(tmp_path / "net.safetensors").predict(DIGITS)
     np.testing.assert_allclose(found, net.predict_proba(DIGITS), atol=1e-14)
+
+
+def test_without_scikit_learn_the_message_says_what_to_install():
+    code = "import sys; sys.modules['sklearn'] = None; import fastbp.sklearn"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "fastbp[sklearn]"' in result.stderr.splitlines()[-1]
 
 
 BAD = {

@@ -5,10 +5,10 @@ same steps, so that one ``random_state`` leads to one result. They can also do w
 class weights, dropout, more activations, losses and optimizers, validation data of one's own.
 """
 
-try:
-    import sklearn  # noqa: F401 - told apart from what else may be missing
-except ModuleNotFoundError as error:
-    raise ImportError('fastbp.sklearn needs scikit-learn: pip install "fastbp[sklearn]"') from error
+import importlib.util
+
+if importlib.util.find_spec("sklearn") is None:
+    raise ImportError('fastbp.sklearn needs scikit-learn: pip install "fastbp[sklearn]"')
 
 from fastbp.sklearn.classifier import MLPClassifier
 from fastbp.sklearn.regressor import MLPRegressor
