@@ -5,6 +5,7 @@
 #include "fastbp.h"
 #include "gemm.h"
 #include "ops/ops.h"
+#include "shapes.h"
 
 static const fbp_op_schema schemas[] = {
 #define OP(name, operands, attributes) {#name, operands, attributes},
@@ -41,7 +42,9 @@ struct fbp_program {
     const fbp_tensor *batch_weights; /* where the gathered sample weights lie; NULL: the plan has none */
     int penalties;                   /* operations whose sums belong to the loss */
     int64_t accumulation;            /* batches whose gradients make one step */
-    char *scratch;                   /* one piece per member, for the largest team so far */
+    fbp_table *tables;               /* of embeddings */
+    int table_count;
+    char *scratch; /* one piece per member, for the largest team so far */
     int scratch_members;
 };
 
@@ -63,7 +66,8 @@ static const char *check_tensor(const fbp_tensor *t, const int64_t size[4], int6
     if (t->arena >= FBP_ARENAS) return "unknown arena";
     if (t->columns < 1 || t->rows < 1 || t->stride < t->columns || t->offset < 0) return "bad shape";
     if (t->per_row && t->rows < batch) return "fewer rows than the batch";
-    if (!t->per_row == (t->arena >= FBP_WORKSPACE)) return "operand in an arena of the other kind";
+    if (t->per_row ? t->arena < FBP_WORKSPACE : t->arena > FBP_WORKSPACE)
+        return "operand in an arena of the other kind";
     if (t->arena > FBP_WORKSPACE) return t->offset ? "offset into the caller's matrix" : NULL;
     /* products read rows of weights and activations up to the end of a vector */
     int64_t slack = t->arena == FBP_PARAMETERS || t->arena == FBP_WORKSPACE ? LONGEST_VECTOR : 0;
@@ -91,7 +95,9 @@ static const char *check_shapes(const fbp_op *op) {
     const int flat = !strncmp(operands, "parameters", 10) || !strncmp(operands, "gradients", 9);
     unsigned per_row = flat ? 0 : ~0u; /* bit mask */
     int fits = 1;
-    if (!strcmp(name, "dense_forward")) {
+    if (fbp_known_shapes(op, name, &per_row, &fits)) {
+        /* shapes.c said all */
+    } else if (!strcmp(name, "dense_forward")) {
         per_row = 1 | 8;
         fits = o[0].columns == o[1].rows && o[3].columns == o[1].columns &&
                (!present(&o[2]) || o[2].columns == o[1].columns);
@@ -109,7 +115,8 @@ static const char *check_shapes(const fbp_op *op) {
     } else if (!strcmp(name, "penalty") || !strcmp(name, "gradient_norms")) {
         fits = o[1].columns == blocks_of(&o[0]);
     } else if (strcmp(name, "clip_norm") != 0) { /* which takes the norms of other gradients too */
-        for (int i = 1; i < FBP_OPERANDS; i++) fits = fits && (!present(&o[i]) || o[i].columns == o[0].columns);
+        for (int i = 1; i < FBP_OPERANDS; i++)
+            fits = fits && (!present(&o[i]) || (o[i].columns == o[0].columns && (per_row || o[i].rows == o[0].rows)));
     }
     const int gradient = !strcmp(name, "scatter") && o[0].arena == FBP_GRADIENTS;
     if (gradient) per_row = 2;
@@ -160,7 +167,8 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
     p->row_loss = calloc((size_t)batch + 1, sizeof *p->row_loss);
     p->workspace_memory = calloc((size_t)size[FBP_WORKSPACE] * kernels->element + 64, 1);
-    if (!p->ops || !p->row_loss || !p->workspace_memory) {
+    int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
+    if (!p->ops || !p->row_loss || !p->workspace_memory || tables_status != FBP_OK) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
     }
@@ -183,6 +191,7 @@ void fbp_program_destroy(fbp_program *p) {
     free(p->row_loss);
     free(p->workspace_memory);
     free(p->scratch);
+    fbp_tables_destroy(p->tables, p->table_count);
     free(p);
 }
 
@@ -222,12 +231,15 @@ static void run_batches(void *context, const fbp_member *member) {
     memcpy(batch.arena, p->flat, sizeof p->flat);
     int64_t turn = p->counters[0]; /* batches that took part in an update */
     batch.draw = (uint64_t)p->counters[1];
+    if (request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
+        batch.tables = p->tables, batch.table_count = p->table_count;
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
     double loss_sum = 0, weight_sum = 0;
 
     const int64_t end = request->first + request->count;
     for (int64_t number = 0, position = request->first; position < end; number++, position += p->batch) {
         batch.position = position;
+        batch.follows = number > 0;
         batch.rows = end - position < p->batch ? end - position : p->batch;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
         turn += asked(request, FBP_UPDATE);
@@ -248,7 +260,10 @@ static void run_batches(void *context, const fbp_member *member) {
                 batch.weight_sum = batch.arena[FBP_SAMPLE_WEIGHTS] && p->batch_weights
                                        ? p->kernels->sum(batch.rows, at(p->batch_weights, &batch, 0))
                                        : (double)batch.rows;
-            functions[op->kind](op, &batch, member);
+            if (op->phase == FBP_UPDATE && op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS)
+                fbp_update_rows(functions[op->kind], op, &batch, member);
+            else
+                functions[op->kind](op, &batch, member);
             fbp_team_wait(member);
         }
         if (asked(request, FBP_LOSS) && member->index == 0) {

@@ -13,14 +13,14 @@ from fastbp.schedules import Schedule
 
 
 class Adagrad(Optimizer):
-    """Adagrad (Duchi et al., 2011): g ← g + λθ; G ← G + g²; θ ← θ − η g / (√G + ε).
+    """Adagrad (Duchi et al., 2011): g ← g + λθ; G ← G + g²; θ ← θ − η g / (√(G₀ + G) + ε).
 
     Parameters
     ----------
     learning_rate : float or Schedule
         η. PyTorch's `lr_decay` d is the schedule ``InverseTimeDecay(η, 1, d)``.
     initial_accumulator_value : float
-        G before the first step, not negative.
+        G₀, not negative.
     epsilon : float
         ε, positive.
     weight_decay : float

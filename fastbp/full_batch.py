@@ -45,7 +45,7 @@ def minimize(network: Network, samples: Samples) -> float:
     optimizer = network.optimizer
     if any("stream" in op.attributes for op in network.plan.ops):
         raise ValueError(f"{optimizer!r} needs the same loss each time: dropout and noise make it random")
-    if not network.plan.parameters:
+    if not network.plan.trained_size:
         return network.evaluate(samples)[0]
     if isinstance(optimizer, LBFGS):
         return _lbfgs(network, samples, optimizer)
@@ -61,7 +61,7 @@ def _lbfgs(network: Network, samples: Samples, optimizer: LBFGS) -> float:
         from scipy.optimize import minimize as scipy_minimize
     except ImportError as error:
         raise ImportError('optimizer "lbfgs" needs SciPy: pip install "fastbp[scipy]"') from error
-    theta = network.parameters[: network.parameters.size - SLACK]
+    theta = network.parameters[: network.plan.trained_size]
     best_loss, best = np.inf, theta.copy()
 
     def value(point: Vector) -> tuple[float, Vector]:
@@ -95,7 +95,7 @@ def _loss_and_gradient(network: Network, samples: Samples) -> tuple[float, Vecto
     """The mean loss over all samples, and its gradient."""
     phases = ("gather", "gather_targets", "forward", "loss", "backward")
     program = network._program(min(len(samples), ROWS), samples.targets.shape[1], exact=True)
-    gradients = network.gradients[: network.gradients.size - SLACK]
+    gradients = network.gradients[: network.plan.trained_size]
     total = np.zeros(gradients.size)
     loss_sum = weight_sum = 0.0
     for first in range(0, len(samples), ROWS):
@@ -164,14 +164,14 @@ class _Squares:
             )
         if any(op.kind == "penalty" for op in network.plan.ops):
             raise ValueError(f"{optimizer!r} minimises squares alone: the layers must have no regularizers")
-        count = sum(p.tensor.rows * p.tensor.columns for p in network.plan.parameters)
+        tensors = [p.tensor for p in network.plan.parameters if p.trained]
+        count = sum(t.rows * t.columns for t in tensors)
         if count > MOST_PARAMETERS:
             raise ValueError(
                 f"{optimizer!r} takes at most {MOST_PARAMETERS} parameters, this network has {count}: "
                 "use LBFGS"
             )
         self.network, self.samples = network, samples
-        tensors = [parameter.tensor for parameter in network.plan.parameters]
         self.place = np.concatenate([t.matrix(np.arange(network.parameters.size)).ravel() for t in tensors])
         weights = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         factor = 2 / network.output_size if isinstance(loss, MeanSquaredError) else 1.0

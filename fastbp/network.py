@@ -166,15 +166,21 @@ class Network:
         return next(reversed(self._programs.values())).plan if self._programs else self.plan
 
     def tensors(self, optimizer: bool) -> dict[str, Array]:
-        """Live views of the parameters, and of the optimizer's slots if wanted, by the names in a file."""
-        views = {f"{layer.name}.{name}": v for layer in self.layers for name, v in layer.parameters.items()}
+        """Live views of all that a file holds, by its name; of the optimizer's slots only if wanted."""
+        views = {
+            f"{layer.name}.{name}": view
+            for layer in self.layers
+            for name, view in (layer.parameters | layer.statistics).items()
+        }
         if not optimizer:
             return views
         layers = {layer.name: layer for layer in self.layers}
         for slot in self.plan.slots:
             flat = self._slot(slot)
             for parameter in self.plan.parameters:
-                layer, _, name = parameter.name.rpartition(".")
+                if not parameter.trained:
+                    continue
+                layer, _, name = parameter.name.partition(".")
                 memory = parameter.tensor.matrix(flat)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
@@ -191,13 +197,19 @@ class Network:
 
     def swap_average(self) -> None:
         """Put the moving average in the place of the parameters, and the other way round."""
-        average = self._slot("average")
-        self.parameters[...], average[...] = average.copy(), self.parameters.copy()
+        average, parameters = self._average()
+        parameters[...], average[...] = average.copy(), parameters.copy()
 
     def adopt_average(self) -> None:
         """Let the parameters become their moving average, if there is one: what a training ends with."""
         if self.has_average:
-            self.parameters[...] = self._slot("average")
+            average, parameters = self._average()
+            parameters[...] = average
+
+    def _average(self) -> tuple[Array, Array]:
+        """The moving average, and the parameters it is of: statistics are none."""
+        size = self.plan.trained_size
+        return self._slot("average")[:size], self.parameters[:size]
 
     # ---- programs ----
 

@@ -128,7 +128,7 @@ class Rprop(Optimizer):
     eta_minus, eta_plus : float
         η₋ in (0, 1) and η₊ ≥ 1.
     step_size_min, step_size_max : float
-        Smallest and largest Δ.
+        Smallest and largest Δ, positive.
     **options
         As in :class:`Optimizer`; there is no weight decay.
     """
@@ -150,8 +150,8 @@ class Rprop(Optimizer):
         super().__init__(learning_rate, **options)
         self.eta_minus = check_number("eta_minus", eta_minus, "(0, 1)")
         self.eta_plus = check_number("eta_plus", eta_plus, "[1, inf)")
-        self.step_size_min = check_number("step_size_min", step_size_min, "[0, inf)")
-        self.step_size_max = check_number("step_size_max", step_size_max, "[0, inf)")
+        self.step_size_min = check_number("step_size_min", step_size_min, "(0, inf)")
+        self.step_size_max = check_number("step_size_max", step_size_max, "(0, inf)")
         if step_size_min > step_size_max:
             raise ValueError(
                 f"step_size_min must not be above step_size_max, got {step_size_min} and {step_size_max}"

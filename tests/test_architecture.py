@@ -17,15 +17,19 @@ GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.graph", ""),
     "descriptions": (
-        "initializers regularizers constraints layer activations layers losses "
-        "schedules optimizer adaptive second_order optimizers",
+        "initializers regularizers constraints layer activations normalization prelu scaling structure shape "
+        "embedding layers losses schedules optimizer adaptive second_order optimizers",
         "basics plan",
     ),
     "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
-    "interpreters": ("engine.reference engine.formulas engine.updates engine.random engine._native", "plan"),
+    "interpreters": (
+        "engine.reference engine.reference_layers engine.operations engine.formulas engine.updates "
+        "engine.random engine._native",
+        "plan",
+    ),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
-    "data": ("array_like data metrics", "basics"),
+    "data": ("array_like data metrics", "basics plan"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
     "network": ("network", "plan descriptions planner choice minimisation"),

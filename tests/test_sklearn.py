@@ -355,6 +355,23 @@ def test_dropout():
         MLPClassifier(dropout=0.1, solver="lbfgs").fit(DIGITS, DIGIT)
 
 
+@pytest.mark.parametrize("kind", ["batch", "layer"])
+def test_normalization(kind):
+    parameters = {"hidden_layer_sizes": (20,), "random_state": 0, "max_iter": 20, "normalization": kind}
+    net = MLPClassifier(activation="tanh", early_stopping=True, **parameters).fit(DIGITS, DIGIT)
+    name = {"batch": "BatchNormalization()", "layer": "LayerNormalization()"}[kind]
+    assert [repr(layer) for layer in net.model_.layers][1:3] == [name, "Tanh()"]
+    twin = pickle.loads(pickle.dumps(net))
+    assert np.array_equal(twin.predict_proba(DIGITS), net.predict_proba(DIGITS))
+    if kind == "batch":
+        with pytest.raises(ValueError, match="batch normalization needs a stochastic solver"):
+            net.set_params(solver="lbfgs").fit(DIGITS, DIGIT)
+    else:
+        parameters |= {"normalization": None}
+        plain = MLPClassifier(solver="lbfgs", **parameters).fit(DIGITS, DIGIT)
+        assert net.set_params(solver="lbfgs").fit(DIGITS, DIGIT).loss_ != plain.loss_
+
+
 LOSSES = {
     "absolute_error": (bp.losses.MeanAbsoluteError(), {}),
     "huber": (bp.losses.Huber(0.3), {"huber_delta": 0.3}),

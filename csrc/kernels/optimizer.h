@@ -148,9 +148,9 @@ static void adagrad(fbp_adagrad h, int64_t n, void *parameters, const void *grad
     const vec initial = vec_set(R(h.initial)), epsilon = vec_set(R(h.epsilon));
     FOR_EACH_SPAN(n) {
         vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
-        vec total = (h.step == 1 ? initial : load_span(accumulator, span)) + g * g;
+        vec total = load_span(accumulator, span) + g * g;
         store_span(accumulator, span, total);
-        store_span(parameters, span, p - learning_rate * g / (vec_sqrt(total) + epsilon));
+        store_span(parameters, span, p - learning_rate * g / (vec_sqrt(initial + total) + epsilon));
     }
 }
 
@@ -170,9 +170,10 @@ static void adadelta(fbp_rmsprop h, int64_t n, void *parameters, const void *gra
 static void rprop(fbp_rprop h, int64_t n, void *parameters, const void *gradients, void *previous, void *step_size) {
     const vec shrink = vec_set(R(h.eta_minus)), grow = vec_set(R(h.eta_plus)), zero = {0};
     const vec smallest = vec_set(R(h.smallest)), largest = vec_set(R(h.largest));
+    const vec learning_rate = vec_set(R(h.learning_rate));
     FOR_EACH_SPAN(n) {
-        vec g = load_span(gradients, span), before = zero, size = vec_set(R(h.learning_rate));
-        if (h.step > 1) before = load_span(previous, span), size = load_span(step_size, span);
+        vec g = load_span(gradients, span), before = load_span(previous, span), size = load_span(step_size, span);
+        size = vec_select(size == 0, learning_rate, size);
         /* of signs: the product of small gradients could vanish */
         vec agreement = vec_sign(g) * vec_sign(before);
         vec factor = vec_select(agreement > 0, grow, vec_select(agreement < 0, shrink, vec_set(1)));

@@ -3,6 +3,7 @@
 #define FBP_OPS_H
 
 #include "../fastbp.h"
+#include "../tables.h"
 #include "../team.h"
 
 typedef struct {
@@ -20,6 +21,9 @@ typedef struct {
     double weight_sum; /* sample weights of the batch */
     double *row_loss;  /* weight times loss of each row */
     double *penalty;   /* of the parameters, beside the loss; the first member fills it in */
+    fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
+    int table_count;
+    int follows; /* the last batch that went backward was one of this run */
 } fbp_batch;
 
 typedef void fbp_op_function(const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
@@ -36,6 +40,13 @@ static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row)
     if (!present(t)) return NULL;
     return batch->arena[t->arena] + (t->offset + row * t->stride) * (int64_t)batch->kernels->element;
 }
+/* address of an element */
+static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64_t row, int64_t column) {
+    return present(t) ? (char *)at(t, batch, row) + column * (int64_t)batch->kernels->element : NULL;
+}
+
+/* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
+void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
 
 /* blocks that norms and penalties are summed in */
 static inline int64_t blocks_of(const fbp_tensor *t) { return (t->columns + FBP_BLOCK - 1) / FBP_BLOCK; }

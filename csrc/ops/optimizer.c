@@ -54,11 +54,7 @@ void fbp_op_lion(const fbp_op *op, const fbp_batch *batch, const fbp_member *mem
 void fbp_op_adagrad(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const double *a = op->attribute;
     fbp_sweep s = sweep_of(op, batch, member);
-    fbp_adagrad h = {.learning_rate = batch->learning_rate,
-                     .initial = a[0],
-                     .epsilon = a[1],
-                     .weight_decay = a[2],
-                     .step = batch->step};
+    fbp_adagrad h = {.learning_rate = batch->learning_rate, .initial = a[0], .epsilon = a[1], .weight_decay = a[2]};
     batch->kernels->adagrad(h, s.n, s.at[0], s.at[1], s.at[2]);
 }
 
@@ -84,7 +80,6 @@ void fbp_op_rprop(const fbp_op *op, const fbp_batch *batch, const fbp_member *me
                    .eta_minus = a[0],
                    .eta_plus = a[1],
                    .smallest = a[2],
-                   .largest = a[3],
-                   .step = batch->step};
+                   .largest = a[3]};
     batch->kernels->rprop(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
 }

@@ -65,7 +65,7 @@ cdef extern from "fastbp.h":
     ctypedef struct fbp_op:
         int kind
         int phase
-        fbp_tensor operand[5]
+        fbp_tensor operand[7]
         double attribute[6]
         double flops
 

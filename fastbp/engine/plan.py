@@ -12,7 +12,7 @@ from typing import Any
 
 # Flat arrays owned by the model and by the program.
 ARENAS = (
-    "parameters",  # weights first, then biases
+    "parameters",  # weights, biases, tables, statistics, in this order
     "gradients",  # mirrors parameters
     "state",  # optimizer slots, each mirrors parameters
     "workspace",  # activations and deltas of one batch
@@ -148,12 +148,36 @@ class Parameter:
         Where its values start; the layer that asked for it calls it.
     decay : bool
         False for biases and the like, which lie behind all weights.
+    sparse : bool
+        True for tables, which lie behind the biases: an update leaves alone the rows whose gradient is 0.
+    trained : bool
+        False for statistics, which lie behind all others: they have no gradient, and no update reaches them.
     """
 
     name: str
     tensor: Tensor
     initializer: Callable[..., Any] | None = None
     decay: bool = True
+    sparse: bool = False
+    trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A column of the inputs that holds row numbers of a table.
+
+    Attributes
+    ----------
+    layer : str
+        Whose table it is.
+    column : int
+    count : int
+        Rows of the table: the column holds whole numbers from 0 to count - 1.
+    """
+
+    layer: str
+    column: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +202,8 @@ class Plan:
         them is room for sums, which nobody needs to keep.
     seed : int
         Key of the counter-based random numbers (dropout), 0 <= seed < 2**63.
+    indices : tuple of Index
+        What the caller's inputs must hold for tables to be read.
     """
 
     ops: tuple[Op, ...]
@@ -188,6 +214,13 @@ class Plan:
     parameters: tuple[Parameter, ...]
     slots: tuple[str, ...]
     seed: int
+    indices: tuple[Index, ...] = ()
+
+    @property
+    def trained_size(self) -> int:
+        """Elements of the arena "parameters" in front of the statistics."""
+        ends = (p.tensor.offset + p.tensor.rows * p.tensor.stride for p in self.parameters if p.trained)
+        return max(ends, default=0)
 
     def __str__(self) -> str:
         """Show the memory, then each operation with its shapes, its work and its traffic."""

@@ -76,6 +76,7 @@ def build(
 
     graph = Graph()
     y = graph.tensor(input_size)
+    y.input_columns = tuple(range(input_size))
     graph.phase = "gather"
     graph.emit("gather", source=_matrix("inputs", input_size), out=y)
     graph.phase = "forward"
@@ -103,15 +104,18 @@ def build(
 
     # The sort is stable: within a phase the order of emission stands.
     nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
-    places, parameter_size = place_parameters(graph.declarations)
+    places, swept, parameter_size = place_parameters(graph.declarations)
     workspace, workspace_size = place_workspace(nodes, batch_size)
     places |= workspace
-    update = UpdatePlan(graph.declarations, places, optimizer, parameter_size)
+    update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     ops = [_op(node, places, batch_size) for node in nodes] + update.ops
     if loss is None:
         ops = [op for op in ops if op.phase != "loss"]
     ops.sort(key=lambda op: PHASES.index(op.phase))
-    parameters = (Parameter(d.name, places[d.value], d.initializer, d.decay) for d in graph.declarations)
+    parameters = [
+        Parameter(d.name, places[d.value], d.initializer, d.decay, d.sparse, d.trained)
+        for d in graph.declarations
+    ]
     return Plan(
         ops=tuple(ops),
         dtype=dtype,
@@ -126,6 +130,7 @@ def build(
         parameters=tuple(sorted(parameters, key=lambda parameter: parameter.tensor.offset)),
         slots=update.slots,
         seed=seed,
+        indices=tuple(graph.indices),
     )
 
 
@@ -195,7 +200,8 @@ def _defer_input_gradient(nodes: Sequence[Node]) -> None:
     backward = [node for node in nodes if node.phase == "backward"]
     for node in backward:
         mentioned = {v for v in node.operands.values() if v is not None}
-        writes[node] = mentioned - known  # a value is mentioned first by the operation that writes it
+        # a value is mentioned first by an operation that writes it; others may add their share to it
+        writes[node] = mentioned - known | {v for name in ("dx", "out") if (v := node.operands.get(name))}
         known |= mentioned
     needed: set[Value] = set()
     for node in reversed(backward):
@@ -250,6 +256,20 @@ _WORK = {
     "softmax_backward": 4,
     "dropout_forward": 4,
     "dropout_backward": 4,
+    "batch_norm_forward": 12,
+    "batch_norm_backward": 14,
+    "layer_norm_forward": 12,
+    "layer_norm_backward_parameters": 5,
+    "layer_norm_backward_input": 12,
+    "prelu_forward": 3,
+    "prelu_backward": 6,
+    "gaussian_noise": 60,
+    "rescale": 2,
+    "normalize": 8,
+    "copy_columns": 1,
+    "add": 1,
+    "embedding_forward": 1,
+    "embedding_backward": 2,
     "elementwise_loss": 10,
     "softmax_cross_entropy_loss": 20,
 }

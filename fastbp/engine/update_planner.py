@@ -7,10 +7,10 @@ for is not there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fastbp.engine.graph import Declaration, Value
-from fastbp.engine.layout import SLACK, round_up
+from fastbp.engine.layout import round_up
 from fastbp.engine.plan import BLOCK, Op, Tensor
 from fastbp.optimizer import Optimizer
 
@@ -39,6 +39,8 @@ class UpdatePlan:
     places : dict of Value to Tensor
         Those of the parameters and of their gradients.
     optimizer : Optimizer or None
+    swept : int
+        Elements in front of the first table or statistic.
     parameter_size : int
         Elements of the arena "parameters".
 
@@ -55,14 +57,17 @@ class UpdatePlan:
         declarations: Sequence[Declaration],
         places: Mapping[Value, Tensor],
         optimizer: Optimizer | None,
+        swept: int,
         parameter_size: int,
     ) -> None:
         self.ops: list[Op] = []
-        self._declarations = declarations
+        self._declarations = [declaration for declaration in declarations if declaration.trained]
         self._places = places
+        self._swept = swept
         self._size = parameter_size
-        self._whole = Tensor("parameters", 0, 1, parameter_size - SLACK, parameter_size - SLACK)
-        steps = optimizer if optimizer is not None and optimizer.kind and declarations else None
+        end = max((_end(places[d.value]) for d in self._declarations), default=0)
+        self._whole = Tensor("parameters", 0, 1, end, end)
+        steps = optimizer if optimizer is not None and optimizer.kind and self._declarations else None
         self.slots = () if steps is None else _slots(steps)
         self.state_size = len(self.slots) * parameter_size
         self._penalties()
@@ -121,9 +126,9 @@ class UpdatePlan:
             self._emit("penalty_gradient", "backward", operands, values, layer)
 
     def _border(self) -> int:
-        """Elements in front of the first parameter that does not decay."""
-        decaying = [self._places[d.value] for d in self._declarations if d.decay]
-        return max((round_up(t.offset + t.rows * t.stride) for t in decaying), default=0)
+        """Elements in front of the first parameter that does not decay, or is a table."""
+        decaying = (self._places[d.value] for d in self._declarations if d.decay and not d.sparse)
+        return max((_end(place) for place in decaying), default=0)
 
     def _l2_penalty(self, strength: float) -> None:
         """The squares of all weights, beside the loss."""
@@ -165,29 +170,32 @@ class UpdatePlan:
         self._emit("clip_norm", "update", operands, {"limit": limit})
 
     def _step(self, optimizer: Optimizer) -> None:
-        """One sweep over all parameters (padding is 0 and stays 0); two where only the first ones decay."""
-        attributes = dict(optimizer.attributes())
-        ranges = [(self._whole, attributes)]
-        if optimizer.weight_decay and not optimizer.decay_biases:
-            border = self._border()
-            count = self._whole.columns - border
-            ranges = [
-                (Tensor("parameters", 0, 1, border, border), attributes),
-                (Tensor("parameters", border, 1, count, count), attributes | {"weight_decay": 0.0}),
-            ]
-        for theta, values in ranges:
-            if theta.columns:
-                slots = {name: self._slot(name, theta) for name in optimizer.slots()}
-                self._emit(
-                    optimizer.kind,
-                    "update",
-                    {
-                        "parameters": theta,
-                        "gradients": self._gradients(theta),
-                        **{name: slots.get(name) for name in optimizer.state_operands},
-                    },
-                    values,
-                )
+        """One sweep over what is dense (padding is 0 and stays 0), and a step on each table."""
+        split = optimizer.weight_decay > 0 and not optimizer.decay_biases
+        for theta, decays in self._parts(split):
+            attributes = dict(optimizer.attributes())
+            if split and not decays:
+                attributes["weight_decay"] = 0.0
+            slots = {name: self._slot(name, theta) for name in optimizer.slots()}
+            operands: dict[str, Tensor | None] = {"parameters": theta, "gradients": self._gradients(theta)}
+            operands |= {name: slots.get(name) for name in optimizer.state_operands}
+            self._emit(optimizer.kind, "update", operands, attributes)
+
+    def _parts(self, split: bool) -> Iterator[tuple[Tensor, bool]]:
+        """What the optimizer's operation comes once for, and whether it decays."""
+        border = self._border() if split else self._swept
+        if border:
+            yield Tensor("parameters", 0, 1, border, border), True
+        if border < self._swept:
+            yield Tensor("parameters", border, 1, self._swept - border, self._swept - border), False
+        for declaration in self._declarations:
+            if declaration.sparse:
+                yield self._places[declaration.value], declaration.decay
+
+
+def _end(place: Tensor) -> int:
+    """Where the next parameter begins."""
+    return round_up(place.offset + place.rows * place.stride)
 
 
 def _slots(optimizer: Optimizer) -> tuple[str, ...]:

@@ -7,21 +7,16 @@ for the weight decay. :mod:`fastbp.engine.reference` runs them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastbp.engine.operations import Array, Run, operation
 from fastbp.engine.plan import BLOCK
-
-if TYPE_CHECKING:
-    from fastbp.engine.reference import Run
-
-Array = NDArray[np.floating]
 
 # ---- gradients ----
 
 
+@operation
 def penalty(run: Run, parameters: Array, sums: Array, *, l1: float, l2: float) -> None:
     """l1 Σ|θ| + l2 Σθ², block by block; the loss of each sample grows by all of it."""
     theta = parameters[0].astype(np.float64)
@@ -30,11 +25,13 @@ def penalty(run: Run, parameters: Array, sums: Array, *, l1: float, l2: float) -
     run.loss_sum += run.batch_weight * float(sums.sum(dtype=np.float64))
 
 
+@operation
 def penalty_gradient(run: Run, parameters: Array, gradients: Array, *, l1: float, l2: float) -> None:
     """g += l1 sign θ + 2 l2 θ."""
     gradients += run.real(l1) * np.sign(parameters) + run.real(2 * l2) * parameters
 
 
+@operation
 def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float) -> None:
     """Half of s Σθ², s = strength / Σ w of the batch, and its gradient s θ; without a loss nothing."""
     factor = strength / run.batch_weight if run.batch_weight > 0 else 0.0
@@ -42,6 +39,7 @@ def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float
     run.penalty += factor / 2 * float(np.square(parameters, dtype=np.float64).sum())
 
 
+@operation
 def accumulate(run: Run, gradients: Array, total: Array, *, steps: float) -> None:
     """Add up the gradients of so many batches; at the last one their mean becomes the gradient."""
     if run.waiting:
@@ -52,17 +50,20 @@ def accumulate(run: Run, gradients: Array, total: Array, *, steps: float) -> Non
         gradients[...] = total * run.real(1 / steps)
 
 
+@operation
 def clip_value(run: Run, gradients: Array, *, limit: float) -> None:
     """Bring each element into [−limit, limit]."""
     np.clip(gradients, run.real(-limit), run.real(limit), out=gradients)
 
 
+@operation
 def gradient_norms(run: Run, gradients: Array, norms: Array) -> None:
     """‖g‖ of each block."""
     squares = gradients[0].astype(np.float64) ** 2
     norms[0] = np.sqrt(np.add.reduceat(squares, np.arange(0, squares.size, BLOCK)))
 
 
+@operation
 def clip_norm(run: Run, gradients: Array, norms: Array, *, limit: float) -> None:
     """G *= limit / norm where the norm, that of all norms, is larger than the limit."""
     norm = math.sqrt(float((norms.astype(np.float64) ** 2).sum()))
@@ -98,6 +99,7 @@ def _average_of_squares(run: Run, average: Array, beta: float, values: Array) ->
     average[...] = run.real(beta) * average + run.real(1 - beta) * values * values
 
 
+@operation
 def sgd(
     run: Run,
     parameters: Array,
@@ -116,6 +118,7 @@ def sgd(
     parameters -= run.real(run.learning_rate) * g
 
 
+@operation
 def adam(
     run: Run,
     parameters: Array,
@@ -146,6 +149,7 @@ def adam(
     parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + added))
 
 
+@operation
 def adamax(
     run: Run,
     parameters: Array,
@@ -165,6 +169,7 @@ def adamax(
     parameters -= run.real(run.learning_rate / (1 - beta_1**run.step)) * m / u
 
 
+@operation
 def nadam(
     run: Run,
     parameters: Array,
@@ -199,6 +204,7 @@ def nadam(
     parameters -= (of_gradient * g + of_average * m) / (np.sqrt(v) / root + run.real(epsilon))
 
 
+@operation
 def radam(
     run: Run,
     parameters: Array,
@@ -228,6 +234,7 @@ def radam(
         parameters -= run.real(step_size) * m
 
 
+@operation
 def lion(
     run: Run,
     parameters: Array,
@@ -245,6 +252,7 @@ def lion(
     parameters -= run.real(run.learning_rate) * direction
 
 
+@operation
 def adagrad(
     run: Run,
     parameters: Array,
@@ -255,14 +263,14 @@ def adagrad(
     epsilon: float,
     weight_decay: float,
 ) -> None:
-    """G += g²; θ -= η g / (√G + ε)."""
+    """G += g²; θ -= η g / (√(G₀ + G) + ε)."""
     g = _decayed(run, parameters, gradients, weight_decay)
-    if run.step == 1:
-        accumulator[...] = run.real(initial_accumulator_value)
     accumulator += g * g
-    parameters -= run.real(run.learning_rate) * g / (np.sqrt(accumulator) + run.real(epsilon))
+    root = np.sqrt(run.real(initial_accumulator_value) + accumulator)
+    parameters -= run.real(run.learning_rate) * g / (root + run.real(epsilon))
 
 
+@operation
 def adadelta(
     run: Run,
     parameters: Array,
@@ -282,6 +290,7 @@ def adadelta(
     parameters -= run.real(run.learning_rate) * delta
 
 
+@operation
 def rmsprop(
     run: Run,
     parameters: Array,
@@ -310,6 +319,7 @@ def rmsprop(
     parameters -= run.real(run.learning_rate) * update
 
 
+@operation
 def rprop(
     run: Run,
     parameters: Array,
@@ -323,8 +333,7 @@ def rprop(
     step_size_max: float,
 ) -> None:
     """Steps that grow while the sign of g stays, and shrink, waiting for one step, when it changes."""
-    if run.step == 1:
-        previous[...], step_size[...] = 0, run.real(run.learning_rate)
+    step_size[step_size == 0] = run.real(run.learning_rate)  # the first step
     agreement = np.sign(gradients) * np.sign(previous)
     factor = np.where(agreement > 0, run.real(eta_plus), run.real(1))
     factor[agreement < 0] = run.real(eta_minus)
@@ -336,20 +345,16 @@ def rprop(
 # ---- parameters after the step ----
 
 
+@operation
 def max_norm(run: Run, parameters: Array, *, max_value: float) -> None:
     """Shrink columns, the weights that lead to one unit, that are longer than that."""
     norm = np.sqrt((parameters * parameters).sum(axis=0))
     parameters *= np.where(norm > run.real(max_value), run.real(max_value) / norm, run.real(1))
 
 
+@operation
 def moving_average(run: Run, parameters: Array, average: Array, *, momentum: float) -> None:
     """Average = μ average + (1 − μ) θ; at the first step it becomes θ."""
     if run.step == 1:
         average[...] = parameters
     _average(run, average, momentum, parameters)
-
-
-OPERATIONS = (
-    penalty, penalty_gradient, l2_penalty, accumulate, clip_value, gradient_norms, clip_norm, sgd, adam,
-    adamax, nadam, radam, lion, adagrad, adadelta, rmsprop, rprop, max_norm, moving_average,
-)  # fmt: skip

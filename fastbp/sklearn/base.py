@@ -63,6 +63,7 @@ class BaseMLP(BaseEstimator):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "normalization": [StrOptions({"batch", "layer"}), None],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "callbacks": [list, tuple, None],
@@ -77,6 +78,7 @@ class BaseMLP(BaseEstimator):
     random_state: Any
     warm_start: bool
     early_stopping: bool
+    normalization: str | None
     dropout: Any
     n_threads: int | None
     callbacks: Sequence[Callback] | None
@@ -158,8 +160,9 @@ class BaseMLP(BaseEstimator):
         with self._lock, threads(self.n_threads) if self.n_threads else nullcontext():
             self._synchronise()
             if self.solver == "lbfgs":
-                if np.any(self.dropout):
-                    raise ValueError("dropout needs a stochastic solver, but solver is 'lbfgs'")
+                if np.any(self.dropout) or self.normalization == "batch":
+                    what = "dropout" if np.any(self.dropout) else "batch normalization"
+                    raise ValueError(f"{what} needs a stochastic solver, but solver is 'lbfgs'")
                 train_lbfgs(self, rows)
             else:
                 train_stochastic(self, rows, held_out, incremental)
@@ -217,13 +220,15 @@ class BaseMLP(BaseEstimator):
         From then on they are live views of the network's weights.
         """
         shapes = [np.shape(coef) for coef in self.coefs_]
-        recipe = repr((shapes, self.activation, self.out_activation_, self.dropout, self._make_loss()))
+        parts = self.activation, self.out_activation_, self.normalization, self.dropout, self._make_loss()
+        recipe = repr((shapes, parts))
         if "model_" not in self.__dict__ or recipe != self._recipe:
             seed = check_random_state(self.random_state).randint(2**31 - 1) if np.any(self.dropout) else 0
             self.model_ = build_model(
                 [np.asarray(coef) for coef in self.coefs_],
                 activation=self.activation,
                 out_activation=self.out_activation_,
+                normalization=self.normalization,
                 dropout=self.dropout,
                 loss=self._make_loss(),
                 optimizer=make_optimizer(self),

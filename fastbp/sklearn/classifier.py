@@ -77,6 +77,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Multiplied into the sample weights.
     weight_decay : float
         Decoupled decay of "adamw".
+    normalization : {"batch", "layer"} or None
+        Of the hidden layers' sums before their activation.
     dropout : float or list of float
         Share of the outputs of the hidden layers, or of each of them, that a training step drops.
     n_threads : int, optional
@@ -159,6 +161,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         max_fun: int = 15000,
         class_weight: Any = None,
         weight_decay: float = 0.01,
+        normalization: str | None = None,
         dropout: Any = 0.0,
         n_threads: int | None = None,
         callbacks: Any = None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastbp import activations, losses
 from fastbp.layer import Layer
-from fastbp.layers import Dense, Dropout
+from fastbp.layers import BatchNormalization, Dense, Dropout, LayerNormalization
 from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.network import Array
@@ -27,6 +27,9 @@ LOSSES: dict[str, str] = {
     "quantile": "quantile",
 }
 """scikit-learn's names of losses of regression, and fastbp's."""
+
+
+NORMALIZATIONS = {"batch": BatchNormalization, "layer": LayerNormalization}
 
 
 def per_hidden_layer(argument: str, value: Any, layers: int) -> list[Any]:
@@ -52,6 +55,7 @@ def build_model(
     *,
     activation: Any,
     out_activation: str,
+    normalization: str | None,
     dropout: Any,
     loss: Loss,
     optimizer: Optimizer,
@@ -59,14 +63,20 @@ def build_model(
 ) -> Sequential:
     """Make a model whose dense layers have the shapes (inputs, outputs) and the dtype of `coefs`.
 
-    Its weights are zeros; a hidden layer is a dense layer, its activation, and dropout where there is some.
+    Its weights are zeros; a hidden layer is a dense layer, its normalization, its activation, and dropout, as
+    far as there are such.
     """
     hidden = len(coefs) - 1
     layers: list[Layer] = []
     kinds = per_hidden_layer("activation", activation, hidden)
     rates = per_hidden_layer("dropout", dropout, hidden)
     for coef, kind, rate in zip(coefs[:-1], kinds, rates, strict=True):
-        layers.append(Dense(coef.shape[1], _activation(kind), kernel_initializer="zeros"))
+        g = _activation(kind)
+        if normalization:
+            layers.append(Dense(coef.shape[1], kernel_initializer="zeros"))
+            layers += [NORMALIZATIONS[normalization](), g]
+        else:
+            layers.append(Dense(coef.shape[1], g, kernel_initializer="zeros"))
         if rate:
             layers.append(Dropout(rate))
     layers.append(Dense(coefs[-1].shape[1], _activation(out_activation), kernel_initializer="zeros"))

@@ -82,6 +82,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Of the loss "huber": the error where its square turns into a line.
     weight_decay : float
         Decoupled decay of "adamw".
+    normalization : {"batch", "layer"} or None
+        Of the hidden layers' sums before their activation.
     dropout : float or list of float
         Share of the outputs of the hidden layers, or of each of them, that a training step drops.
     n_threads : int, optional
@@ -169,6 +171,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         quantile: float = 0.5,
         huber_delta: float = 1.0,
         weight_decay: float = 0.01,
+        normalization: str | None = None,
         dropout: Any = 0.0,
         n_threads: int | None = None,
         callbacks: Any = None,

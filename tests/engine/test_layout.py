@@ -1,5 +1,6 @@
 """The layout: where values lie, and that nothing is written over while it is needed."""
 
+import copy
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -36,6 +37,21 @@ WRITTEN = {
     "activation_backward": ("dx",),
     "softmax_backward": ("dx",),
     "dropout_backward": ("dx",),
+    "batch_norm_forward": ("saved", "y"),
+    "batch_norm_backward": ("gamma_grad", "beta_grad", "dx"),
+    "layer_norm_forward": ("saved", "y"),
+    "layer_norm_backward_parameters": ("gamma_grad", "beta_grad"),
+    "layer_norm_backward_input": ("dx",),
+    "prelu_forward": ("y",),
+    "prelu_backward": ("alpha_grad", "dx"),
+    "gaussian_noise": ("y",),
+    "rescale": ("y",),
+    "normalize": ("y",),
+    "copy_columns": ("out",),
+    "add": ("out",),
+    "clear": ("dx",),
+    "embedding_forward": ("y",),
+    "embedding_backward": ("table_grad",),
     "elementwise_loss": ("delta",),
     "softmax_cross_entropy_loss": ("delta",),
 }
@@ -45,6 +61,19 @@ STACKS = st.lists(
         st.builds(Dense, WIDTHS, st.sampled_from([None, *ACTIVATIONS, "softmax"]), st.booleans()),
         st.builds(Dropout, st.sampled_from([0.0, 0.5])),
         st.builds(layers.Activation, st.sampled_from([*ACTIVATIONS, "softmax"])),
+        st.builds(layers.BatchNormalization, center=st.booleans(), scale=st.booleans()),
+        st.builds(layers.LayerNormalization, center=st.booleans(), scale=st.booleans()),
+        st.sampled_from([layers.PReLU, layers.Normalization]).map(lambda kind: kind()),
+        st.builds(layers.GaussianNoise, st.just(0.1)),
+        st.builds(layers.Rescaling, st.just(0.5)),
+        st.sampled_from([["relu"], ["softmax", "layer_normalization"], [layers.Dropout(0.5)]]).map(
+            lambda inner: layers.Residual(copy.deepcopy(inner))
+        ),
+        st.builds(
+            lambda width, columns: layers.Branches([Dense(width, "relu"), [], ["prelu", Dense(1)]], columns),
+            WIDTHS,
+            st.sampled_from([None, [[0], None, [0]]]),
+        ),
     ),
     max_size=6,
 )
@@ -101,7 +130,7 @@ def test_every_operand_is_aligned_and_inside_its_arena(stack, inputs, batch):
             slack = 0 if tensor.arena == "state" else SLACK
             assert end + slack <= plan.sizes[tensor.arena]
             if tensor.arena == "workspace":
-                assert tensor.rows == batch
+                assert tensor.rows == batch or (op.kind.startswith("batch_norm") and tensor.rows == 2)
                 # what tells one number of each sample is a vector, all else starts its rows at cache lines
                 vector = tensor.columns == 1 and any(
                     tensor in (o.operands.get("sample_weight"), o.operands.get("target")) for o in plan.ops
