@@ -393,7 +393,7 @@ DECAYS = ((0.0, False), (0.1, False), (0.1, True))
 
 def adam(dtype, rng):
     for size, (decay, decoupled), amsgrad in product((*EDGES, 1000, *TABLES), DECAYS, (False, True)):
-        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "epsilon_hat": size % 2 == 1}
+        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "epsilon_hat": not amsgrad}
         yield update("adam", dtype, rng, size, attributes, m=True, v=True, v_max=amsgrad)
 
 
