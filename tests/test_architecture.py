@@ -23,8 +23,8 @@ GROUPS = {
     ),
     "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
     "interpreters": (
-        "engine.reference engine.reference_layers engine.operations engine.formulas engine.updates "
-        "engine.random engine._native",
+        "engine.reference engine.reference_layers engine.formulas engine.updates engine.random "
+        "engine._native",
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),

@@ -366,6 +366,8 @@ def test_options_are_described_and_saved(tmp_path):
 class Plain(SGD):
     """An optimizer of a user, with fewer arguments."""
 
+    key = ""
+
     def __init__(self, learning_rate=0.5):
         super().__init__(learning_rate)
 

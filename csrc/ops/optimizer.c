@@ -76,10 +76,7 @@ void fbp_op_rmsprop(const fbp_op *op, const fbp_batch *batch, const fbp_member *
 void fbp_op_rprop(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const double *a = op->attribute;
     fbp_sweep s = sweep_of(op, batch, member);
-    fbp_rprop h = {.learning_rate = batch->learning_rate,
-                   .eta_minus = a[0],
-                   .eta_plus = a[1],
-                   .smallest = a[2],
-                   .largest = a[3]};
+    fbp_rprop h = {
+        .learning_rate = batch->learning_rate, .eta_minus = a[0], .eta_plus = a[1], .smallest = a[2], .largest = a[3]};
     batch->kernels->rprop(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3]);
 }

@@ -7,16 +7,21 @@ for the weight decay. :mod:`fastbp.engine.reference` runs them.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastbp.engine.operations import Array, Run, operation
 from fastbp.engine.plan import BLOCK
+
+if TYPE_CHECKING:
+    from fastbp.engine.reference import Run
+
+Array = NDArray[np.floating]
 
 # ---- gradients ----
 
 
-@operation
 def penalty(run: Run, parameters: Array, sums: Array, *, l1: float, l2: float) -> None:
     """l1 Σ|θ| + l2 Σθ², block by block; the loss of each sample grows by all of it."""
     theta = parameters[0].astype(np.float64)
@@ -25,13 +30,11 @@ def penalty(run: Run, parameters: Array, sums: Array, *, l1: float, l2: float) -
     run.loss_sum += run.batch_weight * float(sums.sum(dtype=np.float64))
 
 
-@operation
 def penalty_gradient(run: Run, parameters: Array, gradients: Array, *, l1: float, l2: float) -> None:
     """g += l1 sign θ + 2 l2 θ."""
     gradients += run.real(l1) * np.sign(parameters) + run.real(2 * l2) * parameters
 
 
-@operation
 def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float) -> None:
     """Half of s Σθ², s = strength / Σ w of the batch, and its gradient s θ; without a loss nothing."""
     factor = strength / run.batch_weight if run.batch_weight > 0 else 0.0
@@ -39,7 +42,6 @@ def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float
     run.penalty += factor / 2 * float(np.square(parameters, dtype=np.float64).sum())
 
 
-@operation
 def accumulate(run: Run, gradients: Array, total: Array, *, steps: float) -> None:
     """Add up the gradients of so many batches; at the last one their mean becomes the gradient."""
     if run.waiting:
@@ -50,20 +52,17 @@ def accumulate(run: Run, gradients: Array, total: Array, *, steps: float) -> Non
         gradients[...] = total * run.real(1 / steps)
 
 
-@operation
 def clip_value(run: Run, gradients: Array, *, limit: float) -> None:
     """Bring each element into [−limit, limit]."""
     np.clip(gradients, run.real(-limit), run.real(limit), out=gradients)
 
 
-@operation
 def gradient_norms(run: Run, gradients: Array, norms: Array) -> None:
     """‖g‖ of each block."""
     squares = gradients[0].astype(np.float64) ** 2
     norms[0] = np.sqrt(np.add.reduceat(squares, np.arange(0, squares.size, BLOCK)))
 
 
-@operation
 def clip_norm(run: Run, gradients: Array, norms: Array, *, limit: float) -> None:
     """G *= limit / norm where the norm, that of all norms, is larger than the limit."""
     norm = math.sqrt(float((norms.astype(np.float64) ** 2).sum()))
@@ -99,7 +98,6 @@ def _average_of_squares(run: Run, average: Array, beta: float, values: Array) ->
     average[...] = run.real(beta) * average + run.real(1 - beta) * values * values
 
 
-@operation
 def sgd(
     run: Run,
     parameters: Array,
@@ -118,7 +116,6 @@ def sgd(
     parameters -= run.real(run.learning_rate) * g
 
 
-@operation
 def adam(
     run: Run,
     parameters: Array,
@@ -149,7 +146,6 @@ def adam(
     parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + added))
 
 
-@operation
 def adamax(
     run: Run,
     parameters: Array,
@@ -169,7 +165,6 @@ def adamax(
     parameters -= run.real(run.learning_rate / (1 - beta_1**run.step)) * m / u
 
 
-@operation
 def nadam(
     run: Run,
     parameters: Array,
@@ -204,7 +199,6 @@ def nadam(
     parameters -= (of_gradient * g + of_average * m) / (np.sqrt(v) / root + run.real(epsilon))
 
 
-@operation
 def radam(
     run: Run,
     parameters: Array,
@@ -234,7 +228,6 @@ def radam(
         parameters -= run.real(step_size) * m
 
 
-@operation
 def lion(
     run: Run,
     parameters: Array,
@@ -252,7 +245,6 @@ def lion(
     parameters -= run.real(run.learning_rate) * direction
 
 
-@operation
 def adagrad(
     run: Run,
     parameters: Array,
@@ -270,7 +262,6 @@ def adagrad(
     parameters -= run.real(run.learning_rate) * g / (root + run.real(epsilon))
 
 
-@operation
 def adadelta(
     run: Run,
     parameters: Array,
@@ -290,7 +281,6 @@ def adadelta(
     parameters -= run.real(run.learning_rate) * delta
 
 
-@operation
 def rmsprop(
     run: Run,
     parameters: Array,
@@ -319,7 +309,6 @@ def rmsprop(
     parameters -= run.real(run.learning_rate) * update
 
 
-@operation
 def rprop(
     run: Run,
     parameters: Array,
@@ -345,16 +334,37 @@ def rprop(
 # ---- parameters after the step ----
 
 
-@operation
 def max_norm(run: Run, parameters: Array, *, max_value: float) -> None:
     """Shrink columns, the weights that lead to one unit, that are longer than that."""
     norm = np.sqrt((parameters * parameters).sum(axis=0))
     parameters *= np.where(norm > run.real(max_value), run.real(max_value) / norm, run.real(1))
 
 
-@operation
 def moving_average(run: Run, parameters: Array, average: Array, *, momentum: float) -> None:
     """Average = μ average + (1 − μ) θ; at the first step it becomes θ."""
     if run.step == 1:
         average[...] = parameters
     _average(run, average, momentum, parameters)
+
+
+OPERATIONS = (
+    penalty,
+    penalty_gradient,
+    l2_penalty,
+    accumulate,
+    clip_value,
+    gradient_norms,
+    clip_norm,
+    sgd,
+    adam,
+    adamax,
+    nadam,
+    radam,
+    lion,
+    adagrad,
+    adadelta,
+    rmsprop,
+    rprop,
+    max_norm,
+    moving_average,
+)
