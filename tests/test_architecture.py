@@ -34,8 +34,9 @@ GROUPS = {
     "minimisation": ("full_batch", "plan descriptions planner choice kernels"),
     "network": ("network", "plan descriptions planner choice minimisation"),
     "files": ("model_file", ""),
+    "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),
-    "model": ("saving stack model", "basics plan descriptions data network files training"),
+    "model": ("saving stack model", "basics plan descriptions data network files training inference"),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",

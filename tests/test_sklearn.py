@@ -194,8 +194,8 @@ def test_sparse_rows_are_like_dense_ones(container, block, monkeypatch):
     parameters = {"random_state": 0, "max_iter": 5, "batch_size": 37}
     expected = MLPClassifier(**parameters).fit(DIGITS, DIGIT, sample_weight=WEIGHTS)
     found = MLPClassifier(**parameters).fit(container(DIGITS), DIGIT, sample_weight=WEIGHTS)
-    assert np.array_equal(found.coefs_[0], expected.coefs_[0])
-    assert found.loss_curve_ == expected.loss_curve_
+    np.testing.assert_allclose(found.coefs_[0], expected.coefs_[0], atol=1e-12)
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, atol=1e-12)
     np.testing.assert_allclose(
         found.predict_proba(container(DIGITS)), expected.predict_proba(DIGITS), atol=1e-12
     )
@@ -423,7 +423,7 @@ def test_validation_rows_of_ones_own():
     X, y, X_val, y_val = DIGITS[:300], DIGIT[:300], DIGITS[300:], DIGIT[300:]
     net = MLPClassifier(random_state=0, max_iter=60).fit(X, y, X_val=X_val, y_val=y_val)
     same = MLPClassifier(random_state=0, max_iter=60).fit(X, y)
-    assert net.loss_curve_ == same.loss_curve_  # to look on changes nothing
+    np.testing.assert_allclose(net.loss_curve_, same.loss_curve_, atol=1e-12)  # to look on changes nothing
     assert len(net.validation_loss_curve_) == net.n_iter_
     p = net.predict_proba(X_val)[np.arange(100), y_val]
     assert net.validation_loss_curve_[-1] == pytest.approx(-np.log(p).mean())

@@ -104,10 +104,11 @@ typedef struct fbp_kernels {
      * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
     void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);
 
-    /* activation.h: n elements in a row. saved is the output of the activation or its input, as
-     * kinds.def says; dx may be dy. */
-    void (*activation_forward)(int activation, double alpha, int64_t n, const void *x, void *y);
-    void (*activation_backward)(int activation, double alpha, int64_t n, const void *saved, const void *dy, void *dx);
+    /* activation.h: saved is the output of the activation or its input, as kinds.def says; y may be x, dx may be dy. */
+    void (*activation_forward)(int activation, double alpha, int64_t rows, int64_t columns, const void *x,
+                               ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+    void (*activation_backward)(int activation, double alpha, int64_t rows, int64_t columns, const void *saved,
+                                ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row);
 
     /* softmax.h: one call handles a block of rows. y may be x, dx may be dy. */
     void (*softmax_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
@@ -175,10 +176,10 @@ typedef struct fbp_kernels {
                           int64_t target_columns, const void *weight, double *row_loss, void *delta,
                           ptrdiff_t delta_row);
 
-    /* reduce.h: out[j] = sum over rows of x[i, j], rows added in ascending order */
-    void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *out);
-    /* sum of n elements in double, ascending order */
-    double (*sum)(int64_t n, const void *x);
+    /* reduce.h: out[j] = (accumulate ? out[j] : 0) + sum over rows of x[i, j], rows added in ascending order */
+    void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, int accumulate, void *out);
+    /* sum of n elements in double, ascending order: x[0], x[1], ... or with an order x[order[0]], ... */
+    double (*sum)(int64_t n, const void *x, const int64_t *order);
     /* sum of their squares in double, in an order that n fixes */
     double (*sum_squares)(int64_t n, const void *x);
 

@@ -13,12 +13,13 @@ typedef struct {
     int64_t position;     /* of the first row of this batch */
     int64_t first_row;    /* its number within the batch, for random numbers */
     int64_t rows;
+    int accumulate; /* add to the gradients: they hold those of other rows */
     int training;
     uint64_t seed, draw; /* random numbers of this forward pass */
     int64_t step;        /* of the optimizer, from 1 */
     int64_t waiting;     /* batches before this one whose gradients wait for the step */
     double learning_rate;
-    double weight_sum; /* sample weights of the batch */
+    double weight_sum; /* sample weights of the whole batch */
     double *row_loss;  /* weight times loss of each row */
     double *penalty;   /* of the parameters, beside the loss; the first member fills it in */
     fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
@@ -58,8 +59,7 @@ typedef struct {
 } fbp_sweep;
 
 static inline fbp_sweep sweep_of(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    enum { LINE = 64 }; /* elements: a whole number of cache lines for both element types */
-    fbp_range r = fbp_share(op->operand[0].columns, LINE, member->size, member->index);
+    fbp_range r = fbp_share(op->operand[0].columns, FBP_LINE, member->size, member->index);
     fbp_sweep sweep = {.n = r.end - r.begin};
     for (int i = 0; i < FBP_OPERANDS; i++)
         if (present(&op->operand[i]))

@@ -35,13 +35,14 @@ class Run:
     order: NDArray[np.int64] | None
     position: int = 0  # of the batch's first row
     rows: int = 0
+    first_row: int = 0  # number of that row within the batch
     step: int = 0  # of the optimizer, from 1
     waiting: int = 0  # batches before this one whose gradients wait for the step
     draw: int = 0  # of the random numbers
     learning_rate: float = 0.0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
-    batch_weight: float = 0.0
+    batch_weight: float = 0.0  # sample weights of the whole batch
     penalty: float = 0.0  # of the parameters, beside the loss
 
     def real(self, value: float) -> Any:
@@ -156,7 +157,8 @@ def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float)
     if not run.training:
         y[...] = x
         return
-    words = random.random_words(run.seed, run.draw, int(stream), *x.shape)
+    rows = run.first_row + run.rows
+    words = random.random_words(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
     keep = words >= np.uint32(math.floor(rate * 2**32))
     y[...] = np.where(keep, x * run.real(1 / (1 - rate)), run.real(0))
 
@@ -181,11 +183,9 @@ def _finish_loss(
 ) -> None:
     weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
     weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
-    total = float(weights.sum())
     run.loss_sum += float((weights * row_loss).sum())
-    run.weight_sum += total
-    run.batch_weight = total
-    share = weights / total if total > 0 else 0 * weights
+    run.weight_sum += float(weights.sum())
+    share = weights / run.batch_weight if run.batch_weight > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
 
 
@@ -253,7 +253,9 @@ class Program:
             "state": state,
             "workspace": self._workspace,
         }
-        whole = Run(arenas, np.dtype(plan.dtype), plan.seed, False, None, rows=plan.batch_size)
+        whole = Run(
+            arenas, np.dtype(plan.dtype), plan.seed, False, None, rows=plan.block_rows or plan.batch_size
+        )
         known = schema()
         for number, op in enumerate(plan.ops):
             try:
@@ -317,16 +319,39 @@ class Program:
             run.step, run.waiting = -(-turn // accumulation), (turn - 1) % accumulation
             if learning_rates is not None:
                 run.learning_rate = float(learning_rates[number])
-            before, run.batch_weight, run.penalty = run.loss_sum, 0.0, 0.0
-            for op in ops:
-                # a step waits until all of its gradients are there
-                if op.phase != "update" or op.kind == "accumulate" or run.waiting == accumulation - 1:
-                    self._execute(run, op)
+            before, run.penalty = run.loss_sum, 0.0
+            self._run_batch(run, ops, accumulation)
             if batch_losses is not None:
                 mean = (run.loss_sum - before) / run.batch_weight if run.batch_weight > 0 else 0.0
                 batch_losses[number] = mean, run.penalty
         self.counters[:] = turn, run.draw
         return run.loss_sum, run.weight_sum
+
+    def _run_batch(self, run: Run, ops: Sequence[Op], accumulation: int) -> None:
+        """Take the batch through the operations, a block of rows at a time, and update at the end."""
+        position, rows, block = run.position, run.rows, self.plan.block_rows or self.plan.batch_size
+        weights = run.arenas["sample_weights"]
+        run.batch_weight = float(rows)
+        if weights is not None:
+            samples = slice(position, position + rows)
+            run.batch_weight = float(
+                weights.ravel()[samples if run.order is None else run.order[samples]].sum()
+            )
+        if not any(op.phase == "loss" for op in ops):
+            run.batch_weight = 0.0
+        gradients = np.zeros_like(self.gradients)
+        for run.first_row in range(0, rows, block):
+            run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)
+            for op in ops:
+                if op.phase != "update":
+                    self._execute(run, op)
+            if block < rows:
+                gradients += self.gradients
+        if block < rows:
+            self.gradients[...] = gradients
+        for op in ops:  # a step waits until all of its gradients are there
+            if op.phase == "update" and (op.kind == "accumulate" or run.waiting == accumulation - 1):
+                self._execute(run, op)
 
     def _check_matrices(self, arenas: dict[str, Array | None], end: int, picked: bool) -> None:
         """Samples picked by an order lie anywhere, the other rows at their positions."""

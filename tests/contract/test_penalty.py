@@ -69,7 +69,7 @@ def test_a_batch_without_weight_has_no_penalty(engine):
 
 def test_batch_losses_need_room(engine):
     model = fastbp.Sequential([Dense(1)], "half_squared_error", SGD(RATE), input_size=2, dtype="float64")
-    program = model._network._program(1, exact=True)
+    program = model._network._program(1, 1, "training")
     arenas = {"inputs": np.ones((5, 2)), "targets": np.ones((5, 1))}
     with pytest.raises(ValueError, match="batch_losses: expected two for each batch, got 8"):
         program.run(("gather", "forward", "loss"), 0, 5, batch_losses=np.zeros((4, 2)), **arenas)

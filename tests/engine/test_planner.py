@@ -22,7 +22,7 @@ def definitions(file, macro):
 
 SCHEMA = {
     name: ([word.rstrip("?") for word in operands.split()], attributes.split())
-    for name, operands, attributes in definitions("ops.def", "OP")
+    for name, operands, attributes in definitions("ops.def", "(?:ROW_)?OP")
 }
 
 
