@@ -201,7 +201,7 @@ def test_unknown_descriptions():
             "loss 'hinge9' is not known. Known: binary_cross_entropy, ",
         ),
         (lambda: losses.get(None), TypeError, "loss must be a name or an object of Loss, got None"),
-        (lambda: optimizers.get("adm"), ValueError, "Known: adadelta, adagrad, adam, adamax, adamw, lion, "),
+        (lambda: optimizers.get("adm"), ValueError, "Known: adadelta, adagrad, adam, adamax, adamw, lbfgs, "),
         (lambda: optimizers.get(Adam), TypeError, r"optimizer must be an object: Adam\(\)"),
     ],
 )
