@@ -121,6 +121,7 @@ typedef struct {
     const int64_t *order;         /* sample of each position; NULL: the position itself */
     const double *learning_rates; /* one per batch */
     double loss_sum, weight_sum;  /* of the positions before; the result goes on from them */
+    double *batch_losses;         /* mean loss and penalty of each batch; NULL: not wanted */
 } fbp_request;
 
 typedef struct {

@@ -325,12 +325,14 @@ static void run_batches(void *context, const fbp_member *member) {
     const job *j = context;
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
+    double penalty_value = 0;
     fbp_batch batch = {.kernels = p->kernels,
                        .source = request->source,
                        .order = request->order,
                        .training = request->training,
                        .seed = p->seed,
-                       .row_loss = p->row_loss};
+                       .row_loss = p->row_loss,
+                       .penalty = &penalty_value};
     memcpy(batch.arena, request->data, sizeof batch.arena);
     memcpy(batch.arena, p->flat, sizeof p->flat);
     batch.arena[FBP_WORKSPACE] = p->workspace;
@@ -350,13 +352,18 @@ static void run_batches(void *context, const fbp_member *member) {
         turn += asked(request, FBP_UPDATE);
         batch.step = (turn + p->accumulation - 1) / p->accumulation;
         batch.waiting = p->accumulation > 1 ? (turn - 1) % p->accumulation : 0;
+        penalty_value = 0;
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
         if (asked(request, FBP_LOSS)) batch.weight_sum = weight_of(&batch);
         (in_blocks(p) ? run_lanes : run_together)(j, &batch, member);
         if (asked(request, FBP_LOSS) && member->index == 0) {
-            loss_sum += in_blocks(p) ? p->row_loss[0] : sum_of(p->row_loss, batch.rows);
-            loss_sum += batch.weight_sum * penalty(p, &batch);
-            weight_sum += batch.weight_sum;
+            double batch_loss = in_blocks(p) ? p->row_loss[0] : sum_of(p->row_loss, batch.rows);
+            batch_loss += batch.weight_sum * penalty(p, &batch);
+            loss_sum += batch_loss, weight_sum += batch.weight_sum;
+            if (request->batch_losses) {
+                request->batch_losses[2 * number] = batch.weight_sum > 0 ? batch_loss / batch.weight_sum : 0;
+                request->batch_losses[2 * number + 1] = penalty_value;
+            }
         }
         fbp_team_wait(member); /* the next batch may write over the losses now */
     }

@@ -154,6 +154,12 @@ class Softplus(ActivationLayer):
     key = kind = "softplus"
 
 
+class Exponential(ActivationLayer):
+    """g(x) = exp(x), for outputs that are positive. Fuses with the Poisson deviance."""
+
+    key = kind = "exponential"
+
+
 class Softmax(ActivationLayer):
     """g(x)_i = exp(x_i) / Σ_j exp(x_j) over the features: probabilities. Fuses with cross-entropy."""
 

@@ -167,6 +167,9 @@ class Adam(Optimizer):
         λ.
     amsgrad : bool
         Put the largest v so far in place of v (Reddi et al., 2018).
+    epsilon_hat : bool
+        Add ε to √v instead of √v̂, the step then being η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε): the form in
+        which Keras and scikit-learn do it, from the end of the paper's section 2.
     **options
         As in :class:`Optimizer`.
     """
@@ -183,6 +186,7 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        epsilon_hat: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, weight_decay, **options)
@@ -190,19 +194,21 @@ class Adam(Optimizer):
         self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
         self.amsgrad = check_flag("amsgrad", amsgrad)
+        self.epsilon_hat = check_flag("epsilon_hat", epsilon_hat)
 
     def slots(self) -> tuple[str, ...]:
         """Return "m" and "v", with amsgrad "v_max"."""
         return self.state_operands if self.amsgrad else self.state_operands[:2]
 
     def attributes(self) -> dict[str, float | bool]:
-        """Return the betas, epsilon, weight_decay and whether the decay is decoupled."""
+        """Return the betas, epsilon, weight_decay, and which form the decay and epsilon take."""
         return {
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
             "weight_decay": self.weight_decay,
             "decoupled": self._decoupled,
+            "epsilon_hat": self.epsilon_hat,
         }
 
 

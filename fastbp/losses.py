@@ -167,6 +167,40 @@ class BinaryCrossEntropy(_Elementwise):
         return "elementwise_loss", {"loss": kind, "parameter": 0.0}
 
 
+class _Linked(_Elementwise):
+    """A loss that is only computed from the logits of its link."""
+
+    def takes_logits(self, activation: str, outputs: int) -> bool:
+        """Return True; the network must end with the link."""
+        if activation != self.link:
+            raise ValueError(
+                f"{self.key} is computed together with the activation {self.link!r}, but the last "
+                f"activation is {activation!r}: end the network with activation={self.link!r}"
+            )
+        return True
+
+
+class MultilabelCrossEntropy(_Linked):
+    """sum of −y log ŷ − (1 − y) log(1 − ŷ), y in [0, 1]: each output is a yes or no of its own.
+
+    Computed from the logits of a sigmoid. :class:`BinaryCrossEntropy` takes the mean instead.
+    """
+
+    key = "multilabel_cross_entropy"
+    link = "sigmoid"
+    target_kind = "probabilities"
+
+
+class PoissonDeviance(_Linked):
+    """sum of y log(y / ŷ) − y + ŷ, half the deviance of Poisson regression, for counts y.
+
+    Computed from the logarithm of the rate ŷ: the network ends with the activation "exponential".
+    """
+
+    key = "poisson_deviance"
+    link = "exponential"
+
+
 class CrossEntropy(Loss):
     """−sum y log ŷ; targets are labels (one column) or probabilities such as one-hot rows.
 

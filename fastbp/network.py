@@ -141,6 +141,7 @@ class Network:
         self.__dict__.update(state)
         for name in ("parameters", "gradients", "state"):
             setattr(self, name, aligned_copy(getattr(self, name)))
+        self.counters = self.counters.copy()  # joblib may have left it in a file that is only read
         self._bind()
 
     @property
@@ -330,6 +331,53 @@ class Network:
         arenas = samples.arenas() | {"input_gradients": dX}
         loss_sum, weight_sum = program.run(phases, 0, rows, training=training, **arenas)
         return loss_sum / weight_sum if weight_sum else 0.0, dX
+
+    def train_batches(
+        self,
+        samples: Samples,
+        order: NDArray[np.int64],
+        first: int,
+        batch_size: int,
+        losses: NDArray[np.float64],
+    ) -> None:
+        """Do a step for each batch, all of them in one call of the engine.
+
+        Parameters
+        ----------
+        samples : Samples
+        order : ndarray of int64
+            Sample numbers in the order of their turn.
+        first : int
+            Position in `order` where the first batch begins.
+        batch_size : int
+        losses : ndarray of float64, shape (batches, 2)
+            Filled with the mean loss of each batch, and with the penalty on the weights before its step.
+        """
+        count = min(len(losses) * batch_size, len(order) - first)
+        self._program(batch_size, samples.targets.shape[1], "training").run(
+            ("gather", "gather_targets", "forward", "loss", "backward", "update"),
+            first,
+            count,
+            order=order,
+            learning_rates=self._rates(len(losses)),
+            batch_losses=losses,
+            training=True,
+            **samples.arenas(),
+        )
+
+    def loss_and_penalty(self, samples: Samples) -> tuple[float, float]:
+        """Fill the gradients from all samples together; no step is made.
+
+        Returns
+        -------
+        loss, penalty : float
+            The mean loss, and the penalty on the weights.
+        """
+        losses = np.empty((1, 2))
+        phases = ("gather", "gather_targets", "forward", "loss", "backward")
+        program = self._program(len(samples), samples.targets.shape[1], "training")
+        program.run(phases, 0, len(samples), batch_losses=losses, training=True, **samples.arenas())
+        return float(losses[0, 0]), float(losses[0, 1])
 
     # ---- one phase after the other ----
 

@@ -77,6 +77,9 @@ class Optimizer(Configurable):
         For numbers out of their range, and when more than one kind of clipping is asked for.
     """
 
+    l2_penalty = 0.0
+    """s: each batch adds ½ s Σθ² / Σw to its loss, θ the weights without biases, w the sample weights."""
+
     kind: ClassVar[str]
     state_operands: ClassVar[tuple[str, ...]] = ()
     __signature__: ClassVar[inspect.Signature]

@@ -43,7 +43,7 @@ class SGD(Optimizer):
     learning_rate : float or Schedule
         η.
     momentum : float
-        μ in [0, 1).
+        μ in [0, 1].
     nesterov : bool
         Look ahead along the momentum; needs a positive momentum.
     weight_decay : float
@@ -64,7 +64,7 @@ class SGD(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, weight_decay, **options)
-        self.momentum = check_number("momentum", momentum, "[0, 1)")
+        self.momentum = check_number("momentum", momentum, "[0, 1]")
         self.nesterov = check_flag("nesterov", nesterov)
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs a positive momentum, got momentum=0.0")

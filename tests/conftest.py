@@ -1,13 +1,18 @@
 """What needs the compiled extension is left out where another interpreter is in use.
 
-The folder of the checkout can be imported from, for bench/.
+scikit-learn's checks and tests, and those that start other processes, take most of a minute and ask nothing
+of interpreters or instruction sets: they take part once, where the environment forces neither. The folder of
+the checkout can be imported from, for bench/.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from fastbp.engine import backend
 
 collect_ignore = [] if backend.native() else ["engine/test_native.py"]
+if os.environ.get("FASTBP_BACKEND") or os.environ.get("FASTBP_ISA"):
+    collect_ignore += ["test_sklearn_checks.py", "test_sklearn_own.py", "test_sklearn_parallel.py"]
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # at the end: the installed package goes first

@@ -55,6 +55,11 @@ GROUPS = {
         "basics descriptions machine data kernels training model tables",
     ),
     "benchmark": ("workloads benchmark", "machine package"),
+    "estimators": (
+        "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.epochs sklearn.regressor "
+        "sklearn.solvers",
+        "plan descriptions network training model machine data",
+    ),
     "command line": ("commands cli __main__", "basics machine tables package benchmark"),
 }
 GROUP_OF = {module: group for group, (modules, _) in GROUPS.items() for module in modules.split(" ")}

@@ -30,6 +30,7 @@ FORMULAS = {
     "selu": lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
     "sigmoid": scipy.special.expit,
     "tanh": np.tanh,
+    "exponential": np.exp,
     "softplus": lambda x: np.logaddexp(x, 0),
     "gelu": lambda x: x * scipy.special.ndtr(x),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),

@@ -186,7 +186,7 @@ def test_unknown_descriptions():
         (lambda: CrossEntropy(from_logits="yes"), TypeError, "from_logits must be True or False, got 'yes'"),
         (lambda: SGD(-1.0), ValueError, r"learning_rate must be a number in \[0, inf\), got -1.0"),
         (lambda: SGD(math.inf), ValueError, "learning_rate must be a number"),
-        (lambda: SGD(momentum=1), ValueError, r"momentum must be a number in \[0, 1\), got 1"),
+        (lambda: SGD(momentum=1.1), ValueError, r"momentum must be a number in \[0, 1\], got 1.1"),
         (lambda: SGD(nesterov=True), ValueError, "nesterov=True needs a positive momentum"),
         (lambda: SGD(weight_decay=-1), ValueError, "weight_decay must be a number"),
         (lambda: Adam(beta_1=1.0), ValueError, r"beta_1 must be a number in \[0, 1\), got 1.0"),
@@ -201,7 +201,7 @@ def test_unknown_descriptions():
             "loss 'hinge9' is not known. Known: binary_cross_entropy, ",
         ),
         (lambda: losses.get(None), TypeError, "loss must be a name or an object of Loss, got None"),
-        (lambda: optimizers.get("adm"), ValueError, "Known: adadelta, adagrad, adam, adamax, adamw, lion, "),
+        (lambda: optimizers.get("adm"), ValueError, "Known: adadelta, adagrad, adam, adamax, adamw, lbfgs, "),
         (lambda: optimizers.get(Adam), TypeError, r"optimizer must be an object: Adam\(\)"),
     ],
 )

@@ -21,6 +21,7 @@ INLINE vec activation_vec(int activation, vec alpha, vec z) {
     case FBP_sigmoid: return vec_sigmoid(z);
     case FBP_tanh: return vec_tanh(z);
     case FBP_softplus: return vec_softplus(z);
+    case FBP_exponential: return vec_exp(z);
     case FBP_gelu: return vec_gelu(z);
     case FBP_gelu_tanh: return vec_gelu_tanh(z);
     case FBP_silu: return vec_silu(z);
@@ -40,6 +41,7 @@ INLINE vec derivative_vec(int activation, vec alpha, vec saved) {
     case FBP_sigmoid: return saved * (1 - saved);
     case FBP_tanh: return (1 - saved) * (1 + saved);
     case FBP_softplus: return -vec_expm1_negative(-saved);
+    case FBP_exponential: return saved;
     case FBP_gelu: return vec_gelu_derivative(saved);
     case FBP_gelu_tanh: return vec_gelu_tanh_derivative(saved);
     case FBP_silu: return vec_silu_derivative(saved);

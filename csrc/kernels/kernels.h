@@ -77,6 +77,7 @@ typedef struct {
 typedef struct { /* and those that came of it: Adamax, NAdam, RAdam, Lion */
     double learning_rate, beta_1, beta_2, epsilon, weight_decay;
     int decoupled;          /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int epsilon_hat;        /* epsilon is added to the root of v before its bias is corrected */
     int64_t step;           /* counted from 1 */
     double momentum_factor; /* NAdam: its momentum at step t is beta_1 (1 - momentum_factor^t / 2) */
 } fbp_adam;

@@ -50,8 +50,14 @@ INLINE loss_pair loss_vec(int loss, vec parameter, vec p, vec y) {
         return (loss_pair){-(y * vec_log(c) + (one - y) * vec_log1p(-c)),
                            vec_select(clipped, zero, (c - y) / (c * (one - c)))};
     }
-    case FBP_sigmoid_binary_cross_entropy: /* p is the logit */
+    case FBP_sigmoid_binary_cross_entropy:
+    case FBP_multilabel_cross_entropy: /* p is the logit */
         return (loss_pair){(vec_max(zero, p) - y * p) + log1p_exp_minus_abs(p), vec_sigmoid(p) - y};
+    case FBP_poisson_deviance: { /* p is the logarithm of the rate */
+        vec rate = vec_exp(p);
+        vec least = vec_select(y > 0, y * vec_log(y) - y, zero);
+        return (loss_pair){rate - y * p + least, rate - y};
+    }
     default: return (loss_pair){e * e, 2 * e}; /* mean_squared_error */
     }
 }

@@ -38,7 +38,8 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
     const double correction_1 = 1 - integer_power(h.beta_1, h.step);
     const double correction_2 = 1 - integer_power(h.beta_2, h.step);
     const vec step_size = vec_set(R(h.learning_rate / correction_1));
-    const vec root_scale = vec_set(R(1 / __builtin_sqrt(correction_2))), epsilon = vec_set(R(h.epsilon));
+    const double root = __builtin_sqrt(correction_2);
+    const vec root_scale = vec_set(R(1 / root)), epsilon = vec_set(R(h.epsilon_hat ? h.epsilon / root : h.epsilon));
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h);
     FOR_EACH_SPAN(n) {

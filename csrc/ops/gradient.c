@@ -30,6 +30,15 @@ void fbp_op_penalty_gradient(const fbp_op *op, const fbp_batch *batch, const fbp
     batch->kernels->penalty_gradient(op->attribute[0], op->attribute[1], s.n, s.at[0], s.at[1]);
 }
 
+/* Half of strength / (sum of sample weights) times the sum of squares, and its gradient on top of that of the loss. */
+void fbp_op_l2_penalty(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *p = &op->operand[0];
+    const double half = batch->weight_sum > 0 ? op->attribute[0] / batch->weight_sum / 2 : 0;
+    fbp_sweep s = sweep_of(op, batch, member);
+    batch->kernels->penalty_gradient(0, half, s.n, s.at[0], s.at[1]);
+    if (member->index == 0) *batch->penalty += half * batch->kernels->sum_squares(p->columns, at(p, batch, 0));
+}
+
 void fbp_op_accumulate(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const int64_t steps = (int64_t)op->attribute[0];
     fbp_sweep s = sweep_of(op, batch, member);

@@ -22,6 +22,7 @@ typedef struct {
     double learning_rate;
     double weight_sum; /* sample weights of the whole batch */
     double *row_loss;  /* weight times loss of each row */
+    double *penalty;   /* of the parameters, beside the loss; the first member fills it in */
     fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
     int table_count;
     int follows; /* the last batch that went backward was one of this run */

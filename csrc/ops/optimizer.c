@@ -23,7 +23,9 @@ static fbp_adam adam_of(const fbp_op *op, const fbp_batch *batch) {
 
 void fbp_op_adam(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     fbp_sweep s = sweep_of(op, batch, member);
-    batch->kernels->adam(adam_of(op, batch), s.n, s.at[0], s.at[1], s.at[2], s.at[3], s.at[4]);
+    fbp_adam h = adam_of(op, batch);
+    h.epsilon_hat = op->attribute[5] != 0;
+    batch->kernels->adam(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3], s.at[4]);
 }
 
 void fbp_op_adamax(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

@@ -120,6 +120,7 @@ cdef extern from "fastbp.h":
         const double *learning_rates
         double loss_sum
         double weight_sum
+        double *batch_losses
 
     ctypedef struct fbp_result:
         double loss_sum

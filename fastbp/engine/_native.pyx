@@ -353,7 +353,7 @@ cdef class Program:
     def run(
         self, phases, int64_t first, int64_t count, *, inputs=None, targets=None, outputs=None,
         output_gradients=None, input_gradients=None, sample_weights=None, order=None, learning_rates=None,
-        bint training=False, totals=(0.0, 0.0),
+        batch_losses=None, bint training=False, totals=(0.0, 0.0),
     ):
         cdef fbp_request request
         cdef fbp_result result
@@ -383,6 +383,12 @@ cdef class Program:
             keep.append(held)
         elif "update" in phases:
             raise ValueError("learning_rates: needed by the phase 'update'")
+        if batch_losses is not None:
+            held = Buffer(batch_losses, "batch_losses", "d", True)
+            if held.size() // 2 * <int64_t>self.plan.batch_size < count:
+                raise ValueError(f"batch_losses: expected two for each batch, got {held.size()}")
+            request.batch_losses = <double *>held.view.buf
+            keep.append(held)
         for arena, array in (
             (4, inputs), (5, targets), (6, outputs), (7, output_gradients), (8, input_gradients),
             (9, sample_weights),

@@ -49,6 +49,7 @@ class Program(Protocol):
         sample_weights: Array | None = None,
         order: NDArray[np.int64] | None = None,
         learning_rates: NDArray[np.float64] | None = None,
+        batch_losses: NDArray[np.float64] | None = None,
         training: bool = False,
         totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
@@ -71,6 +72,8 @@ class Program(Protocol):
             Without it sample = position.
         learning_rates : vector of float64
             One for each batch of this call; needed by the phase "update".
+        batch_losses : matrix of float64, shape (batches of this call, 2), optional
+            Filled with the mean loss of each batch, and with the penalty on its parameters.
         training : bool
             Whether dropout drops. A forward phase in training advances ``counters[1]`` first, once
             per batch; an update advances ``counters[0]`` first.

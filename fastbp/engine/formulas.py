@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.engine.plan import LOSSES
+
 Array = NDArray[np.floating]
 
 # Klambauer et al., Self-Normalizing Neural Networks (2017)
@@ -78,6 +80,8 @@ def _activate(kind: str, alpha: float, z: NDArray[np.float64]) -> NDArray[np.flo
         return np.tanh(z)
     if kind == "softplus":
         return softplus(z)
+    if kind == "exponential":
+        return np.exp(z)
     # z · (a factor that tends to 0 faster than z grows): the limit at -inf is 0
     if kind == "gelu":
         factor = normal_cdf(z)
@@ -116,6 +120,8 @@ def _derivative(kind: str, alpha: float, saved: NDArray[np.float64]) -> NDArray[
         return (1 - saved) * (1 + saved)
     if kind == "softplus":
         return -np.expm1(-saved)
+    if kind == "exponential":
+        return saved
     z = saved
     if kind == "gelu":  # Φ + z φ
         density = np.exp(-z * z / 2) * (1 / math.sqrt(2 * math.pi))
@@ -165,7 +171,7 @@ def softmax_backward(y: Array, dy: Array) -> Array:
 
 @_quiet
 def elementwise_loss(kind: str, parameter: float, p: Array, y: Array) -> tuple[NDArray[np.float64], Array]:
-    """Mean over the columns, sum for half_squared_error."""
+    """Mean or sum over the columns, as plan.LOSSES says."""
     e = p - y
     if kind == "mean_squared_error":
         value, slope = e * e, 2 * e
@@ -187,13 +193,17 @@ def elementwise_loss(kind: str, parameter: float, p: Array, y: Array) -> tuple[N
         c = np.clip(p, low, 1 - low)
         value = -y * np.log(c) - (1 - y) * np.log1p(-c)
         slope = np.where((p < low) | (p > 1 - low), 0 * one_like(p), (c - y) / (c * (1 - c)))
-    elif kind == "sigmoid_binary_cross_entropy":  # p: the logits
+    elif kind in ("sigmoid_binary_cross_entropy", "multilabel_cross_entropy"):  # p: the logits
         # not softplus(p) − y p: for a large p and y = 1 those two cancel
         value = (np.maximum(p, 0) - y * p) + np.log1p(np.exp(-np.abs(p)))
         slope = sigmoid(p) - y
+    elif kind == "poisson_deviance":  # p: the logarithm of the rate
+        rate = np.exp(p)
+        value = rate - y * p + np.where(y > 0, y * np.log(y) - y, 0 * y)
+        slope = rate - y
     else:
         raise ValueError(f"unknown loss {kind!r}")
-    share = 1 if kind == "half_squared_error" else 1 / p.shape[1]
+    share = 1 if LOSSES[kind] == "sum" else 1 / p.shape[1]
     return value.sum(axis=1, dtype=np.float64) * share, (slope * share).astype(p.dtype)
 
 

@@ -35,6 +35,7 @@ class Run:
     loss_sum: float = 0.0
     weight_sum: float = 0.0
     batch_weight: float = 0.0  # sample weights of the whole batch
+    penalty: float = 0.0  # of the parameters, beside the loss
 
     def real(self, value: float) -> Any:
         """Return a scalar that does not widen float32 arrays."""

@@ -67,6 +67,7 @@ ACTIVATIONS = {
     "sigmoid": "output",
     "tanh": "output",
     "softplus": "output",
+    "exponential": "output",
     "gelu": "input",
     "gelu_tanh": "input",
     "silu": "input",
@@ -83,6 +84,8 @@ LOSSES = {
     "poisson": "mean",
     "binary_cross_entropy": "mean",
     "sigmoid_binary_cross_entropy": "mean",
+    "multilabel_cross_entropy": "sum",
+    "poisson_deviance": "sum",
 }
 
 # What an operation may be told beside its operands; functions only where its kind begins with PYTHON.

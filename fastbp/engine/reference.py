@@ -250,6 +250,7 @@ class Program:
         sample_weights: Array | None = None,
         order: NDArray[np.int64] | None = None,
         learning_rates: NDArray[np.float64] | None = None,
+        batch_losses: NDArray[np.float64] | None = None,
         training: bool = False,
         totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
@@ -263,6 +264,8 @@ class Program:
             raise ValueError(f"order: expected at least {first + count} elements, got {order.size}")
         if learning_rates is not None and learning_rates.size * self.plan.batch_size < count:
             raise ValueError(f"learning_rates: expected one for each batch, got {learning_rates.size}")
+        if batch_losses is not None and batch_losses.size // 2 * self.plan.batch_size < count:
+            raise ValueError(f"batch_losses: expected two for each batch, got {batch_losses.size}")
         arenas = {
             "parameters": self.parameters,
             "gradients": self.gradients,
@@ -288,7 +291,11 @@ class Program:
             run.step, run.waiting = -(-turn // accumulation), (turn - 1) % accumulation
             if learning_rates is not None:
                 run.learning_rate = float(learning_rates[number])
+            before, run.penalty = run.loss_sum, 0.0
             self._run_batch(run, ops, accumulation)
+            if batch_losses is not None:
+                mean = (run.loss_sum - before) / run.batch_weight if run.batch_weight > 0 else 0.0
+                batch_losses[number] = mean, run.penalty
         self.counters[:] = turn, run.draw
         return run.loss_sum, run.weight_sum
 
@@ -304,6 +311,8 @@ class Program:
             )
         if any(op.phase == "loss" for op in ops):
             run.weight_sum += run.batch_weight
+        else:
+            run.batch_weight = 0.0
         gradients = np.zeros_like(self.gradients)
         for run.first_row in range(0, rows, block):
             run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)

@@ -72,6 +72,8 @@ class UpdatePlan:
         self.state_size = len(self.slots) * parameter_size
         self._penalties()
         if steps is not None:
+            if steps.l2_penalty:
+                self._l2_penalty(steps.l2_penalty)
             self._update(steps)
 
     # ---- places ----
@@ -123,6 +125,19 @@ class UpdatePlan:
             operands: dict[str, Tensor | None] = {"parameters": theta, "gradients": self._gradients(theta)}
             self._emit("penalty_gradient", "backward", operands, values, layer)
 
+    def _border(self) -> int:
+        """Elements in front of the first parameter that does not decay, or is a table."""
+        decaying = (self._places[d.value] for d in self._declarations if d.decay and not d.sparse)
+        return max((_end(place) for place in decaying), default=0)
+
+    def _l2_penalty(self, strength: float) -> None:
+        """The squares of all weights, beside the loss."""
+        count = self._border()
+        if count:
+            theta = Tensor("parameters", 0, 1, count, count)
+            operands: dict[str, Tensor | None] = {"parameters": theta, "gradients": self._gradients(theta)}
+            self._emit("l2_penalty", "backward", operands, {"strength": strength})
+
     def _update(self, optimizer: Optimizer) -> None:
         whole, gradients = self._whole, self._gradients(self._whole)
         if optimizer.accumulation > 1:
@@ -168,10 +183,7 @@ class UpdatePlan:
 
     def _parts(self, split: bool) -> Iterator[tuple[Tensor, bool]]:
         """What the optimizer's operation comes once for, and whether it decays."""
-        dense = [d for d in self._declarations if not d.sparse]
-        border = (
-            max((_end(self._places[d.value]) for d in dense if d.decay), default=0) if split else self._swept
-        )
+        border = self._border() if split else self._swept
         if border:
             yield Tensor("parameters", 0, 1, border, border), True
         if border < self._swept:

@@ -32,6 +32,14 @@ def penalty_gradient(run: Run, parameters: Array, gradients: Array, *, l1: float
 
 
 @operation
+def l2_penalty(run: Run, parameters: Array, gradients: Array, *, strength: float) -> None:
+    """Half of s Σθ², s = strength / Σ w of the batch, and its gradient s θ; without a loss nothing."""
+    factor = strength / run.batch_weight if run.batch_weight > 0 else 0.0
+    gradients += run.real(factor) * parameters
+    run.penalty += factor / 2 * float(np.square(parameters, dtype=np.float64).sum())
+
+
+@operation
 def accumulate(run: Run, gradients: Array, total: Array, *, steps: float) -> None:
     """Add up the gradients of so many batches; at the last one their mean becomes the gradient."""
     if run.waiting:
@@ -124,8 +132,12 @@ def adam(
     epsilon: float,
     weight_decay: float,
     decoupled: float,
+    epsilon_hat: float,
 ) -> None:
-    """Adam; with decoupled weight decay AdamW, with the largest v so far AMSGrad."""
+    """Adam; with decoupled weight decay AdamW, with the largest v so far AMSGrad.
+
+    epsilon_hat: ε is added to √v, not to √v̂.
+    """
     g = _adam_gradient(run, parameters, gradients, weight_decay, decoupled)
     _average(run, m, beta_1, g)
     _average_of_squares(run, v, beta_2, g)
@@ -133,7 +145,8 @@ def adam(
         v = np.maximum(v_max, v, out=v_max)
     step_size = run.learning_rate / (1 - beta_1**run.step)
     root = math.sqrt(1 - beta_2**run.step)
-    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + run.real(epsilon)))
+    added = run.real(epsilon / root if epsilon_hat else epsilon)
+    parameters -= run.real(step_size) * (m / (np.sqrt(v) / run.real(root) + added))
 
 
 @operation

@@ -21,6 +21,7 @@ from fastbp.layers import (
     Dense,
     Dropout,
     Embedding,
+    Exponential,
     Flatten,
     GaussianNoise,
     LayerNormalization,
@@ -64,6 +65,7 @@ FORMULAS = {
     "selu": lambda z: 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * (np.exp(z) - 1)),
     "sigmoid": sigmoid,
     "tanh": lambda z: (np.exp(z) - np.exp(-z)) / (np.exp(z) + np.exp(-z)),
+    "exponential": np.exp,
     "softplus": lambda z: np.log(1 + np.exp(z)),
     "gelu": lambda z: z / 2 * (1 + np.vectorize(math.erf)(z / math.sqrt(2))),
     "gelu_tanh": lambda z: z / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
@@ -137,7 +139,21 @@ LAYERS = {
 }
 LAYERS |= {
     kind.__name__: (kind, lambda layer, x, name=kind.key: FORMULAS[name](x))
-    for kind in (Linear, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Sigmoid, Tanh, Softplus, Softmax)
+    for kind in (
+        Linear,
+        ReLU,
+        LeakyReLU,
+        ELU,
+        SELU,
+        GELU,
+        SiLU,
+        Mish,
+        Sigmoid,
+        Tanh,
+        Softplus,
+        Exponential,
+        Softmax,
+    )
 }
 LAYERS |= {
     f"Dense {name}": (

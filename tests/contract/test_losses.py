@@ -7,7 +7,7 @@ import pytest
 
 import fastbp
 from fastbp import losses
-from fastbp.layers import Dense, Sigmoid, Softmax, Softplus
+from fastbp.layers import Dense, Exponential, Sigmoid, Softmax, Softplus
 from fastbp.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -15,7 +15,9 @@ from fastbp.losses import (
     Huber,
     MeanAbsoluteError,
     MeanSquaredError,
+    MultilabelCrossEntropy,
     Poisson,
+    PoissonDeviance,
     Quantile,
 )
 from fastbp.optimizers import SGD
@@ -46,6 +48,10 @@ FORMULAS = {
     ),
     Poisson: lambda loss, p, y: np.mean(p - y * np.log(p + 1e-7), axis=1),
     BinaryCrossEntropy: lambda loss, p, y: np.mean(-y * np.log(p) - (1 - y) * np.log(1 - p), axis=1),
+    MultilabelCrossEntropy: lambda loss, p, y: np.sum(-y * np.log(p) - (1 - y) * np.log(1 - p), axis=1),
+    PoissonDeviance: lambda loss, p, y: np.sum(
+        np.where(y > 0, y * np.log(np.maximum(y, 1) / p), 0) - y + p, axis=1
+    ),
     CrossEntropy: lambda loss, p, y: -np.sum(smoothed(loss, y, p.shape[1]) * np.log(p), axis=1),
 }
 
@@ -65,6 +71,8 @@ CASES = {
     "binary cross-entropy, fused": (BinaryCrossEntropy(), [Sigmoid()], BITS),
     "binary cross-entropy of logits": (BinaryCrossEntropy(from_logits=True), [], BITS),
     "binary cross-entropy of probabilities": (BinaryCrossEntropy(), [Softmax()], BITS),
+    "multilabel cross-entropy": (MultilabelCrossEntropy(), [Sigmoid()], BITS),
+    "poisson deviance": (PoissonDeviance(), [Exponential()], COUNTS),
     "cross-entropy of labels": (CrossEntropy(), [Softmax()], LABELS),
     "cross-entropy of shares": (CrossEntropy(), [Softmax()], SHARES),
     "cross-entropy of logits": (CrossEntropy(from_logits=True), [], LABELS),

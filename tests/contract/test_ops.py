@@ -46,6 +46,7 @@ class Case:
     attributes: dict = field(default_factory=dict)
     batch: int = 0  # capacity; rows and what is spare, unless given
     phase: str = "forward"
+    also: tuple = ()  # other phases that run
     training: bool = False
     data: dict = field(default_factory=dict)
     flat: dict = field(default_factory=dict)
@@ -133,7 +134,7 @@ class Case:
             if name in data:
                 guarded[name] = np.full(data[name].size + 2 * SLACK, GUARD, self.dtype)
                 data[name] = guarded[name][SLACK:-SLACK].reshape(data[name].shape)
-        phases = ("gather", self.phase, "output")
+        phases = ("gather", *self.also, self.phase, "output")
         loss = program.run(phases, 0, self.rows, **data, **{"training": self.training} | options)
         results = {"loss": np.array(loss)} if self.phase == "loss" else {}
         results |= {name: flat[name] for name in self.flat}
@@ -332,7 +333,9 @@ def elementwise_loss(dtype, rng):
             prediction, target = rng.uniform(0.1, 5, shape), rng.poisson(2, shape)
         elif loss == "binary_cross_entropy":
             prediction, target = rng.uniform(0.01, 0.99, shape), rng.choice([0, 0.3, 1], shape)
-        elif loss == "sigmoid_binary_cross_entropy":
+        elif loss == "poisson_deviance":
+            target = rng.poisson(2, shape)
+        elif loss in ("sigmoid_binary_cross_entropy", "multilabel_cross_entropy"):
             prediction, target = 5 * prediction, rng.choice([0, 0.3, 1], shape)
         attributes = {"loss": loss, "parameter": parameter.get(loss, 0.0)}
         yield loss_case("elementwise_loss", dtype, rng, attributes, prediction, target, WEIGHTED[number % 3])
@@ -390,7 +393,7 @@ DECAYS = ((0.0, False), (0.1, False), (0.1, True))
 
 def adam(dtype, rng):
     for size, (decay, decoupled), amsgrad in product((*EDGES, 1000, *TABLES), DECAYS, (False, True)):
-        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled}
+        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "epsilon_hat": not amsgrad}
         yield update("adam", dtype, rng, size, attributes, m=True, v=True, v_max=amsgrad)
 
 
@@ -486,6 +489,26 @@ def penalty_gradient(dtype, rng):
         yield flat("penalty_gradient", dtype, rng, size, {"l1": l1, "l2": l2}, phase="backward")
 
 
+def l2_penalty(dtype, rng):
+    """Next to a loss, whose batch is the one that the penalty is divided by."""
+    for size in SIZES:
+        loss = loss_case(
+            "elementwise_loss",
+            dtype,
+            rng,
+            {"loss": "half_squared_error", "parameter": 0.0},
+            rng.normal(size=(5, 3)),
+            rng.normal(size=(5, 3)),
+            "given" if size % 2 else "absent",
+        )
+        case = flat("l2_penalty", dtype, rng, size, {"strength": 0.7}, phase="backward")
+        case.rows, case.batch, case.end, case.columns = 5, loss.batch, loss.end, loss.columns
+        op = Op(loss.kind, "loss", loss.operands, loss.attributes, "layer")
+        case.before, case.after, case.also = [*loss.before, op], loss.after, ("loss",)
+        case.data = loss.data
+        yield case
+
+
 def accumulate(dtype, rng):
     """The first, a middle and the last batch of four."""
     for size, before in product(SIZES, (0, 2, 3)):
@@ -536,8 +559,8 @@ CASES = {
         gather, scatter, dense_forward, dense_backward_weight, dense_backward_input, activation_forward,
         activation_backward, softmax_forward, softmax_backward, dropout_forward, dropout_backward,
         elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, adamax, nadam, radam,
-        lion, adagrad, adadelta, rmsprop, rprop, penalty, penalty_gradient, accumulate, clip_value,
-        gradient_norms, clip_norm, max_norm, moving_average,
+        lion, adagrad, adadelta, rmsprop, rprop, penalty, penalty_gradient, l2_penalty, accumulate,
+        clip_value, gradient_norms, clip_norm, max_norm, moving_average,
     )
 }  # fmt: skip
 LAYER_CASES = runpy.run_path(str(Path(__file__).with_name("layer_cases.py")))["CASES"]

@@ -35,6 +35,7 @@ OPTIMIZERS = {
     "nesterov, decay": SGD(0.03, momentum=0.9, nesterov=True, weight_decay=0.01),
     "adam": Adam(0.003),
     "adam, other constants": Adam(0.003, beta_1=0.8, beta_2=0.99, epsilon=1e-3),
+    "adam, epsilon at the root of v": Adam(0.003, epsilon=1e-3, epsilon_hat=True),
     "adam, decay": Adam(0.003, weight_decay=0.01),
     "adamw": AdamW(0.003),
     "adamw, strong decay": AdamW(0.003, weight_decay=0.3),
@@ -93,7 +94,8 @@ def adam(o, theta, gradients, rates):
         m = o.beta_1 * m + (1 - o.beta_1) * g
         v = o.beta_2 * v + (1 - o.beta_2) * g**2
         m_hat, v_hat = m / (1 - o.beta_1**t), v / (1 - o.beta_2**t)
-        theta = theta - rate * m_hat / (np.sqrt(v_hat) + o.epsilon)
+        epsilon = o.epsilon / np.sqrt(1 - o.beta_2**t) if o.epsilon_hat else o.epsilon
+        theta = theta - rate * m_hat / (np.sqrt(v_hat) + epsilon)
     return theta
 
 

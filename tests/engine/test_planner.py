@@ -209,6 +209,9 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
     plans.append(net(Dense(1, "sigmoid"), loss="binary_cross_entropy", optimizer="sgd"))
     others = ("adagrad", "adadelta", "adamax", "nadam", "radam", "lion", "rprop")
     plans += [net(Dense(1), loss="mse", optimizer=name) for name in others]
+    decaying = optimizers.SGD()
+    decaying.l2_penalty = 0.1
+    plans.append(net(Dense(1), loss="mse", optimizer=decaying))
     options = {"gradient_accumulation_steps": 2, "use_ema": True}
     dense = Dense(1, kernel_regularizer="l2", kernel_constraint="max_norm")
     for clip in ("clipvalue", "clipnorm", "global_clipnorm"):

@@ -1,0 +1,351 @@
+"""The classifier."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from fastbp.losses import CrossEntropy, Loss, MultilabelCrossEntropy
+from fastbp.network import Array
+from fastbp.sklearn.base import DTYPES, SPARSE, BaseMLP
+from fastbp.sklearn.solvers import takes_steps
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """Multilayer perceptron that minimises the log-loss; scikit-learn's ``MLPClassifier`` on fastbp's engine.
+
+    With an int as ``random_state`` it goes the way of scikit-learn's, step by step. Parameters from
+    `class_weight` on are fastbp's own.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or list of int
+        Units of each hidden layer.
+    activation : str, activation layer, or list of them
+        Of the hidden layers, one for all or one for each: "relu", "tanh", "logistic" or "identity", or any
+        other activation of fastbp, such as "gelu", "silu", "mish" or ``fastbp.layers.LeakyReLU(0.2)``.
+    solver : {"adam", "sgd", "lbfgs", "adamw", "rmsprop"} or Optimizer
+        An object from :mod:`fastbp.optimizers` brings its own learning rate.
+    alpha : float
+        Strength of the penalty ½ alpha Σ W² on the weights, divided by the sum of the sample weights.
+    batch_size : int or "auto"
+        Rows of one step; "auto" is 200, or all rows if they are fewer. No matter to L-BFGS.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For "sgd": the rate stays at `learning_rate_init`; becomes ``learning_rate_init / (t + 1)**power_t``
+        after t rows; or falls to a fifth each time that training would have stopped.
+    learning_rate_init : float
+        Learning rate of the first step.
+    power_t : float
+        Exponent of "invscaling".
+    max_iter : int
+        Most epochs, or iterations of L-BFGS.
+    shuffle : bool
+        Take the rows in a new random order each epoch.
+    random_state : int, RandomState or None
+        Of the initial weights, the rows held out, their order, and dropout.
+    tol : float
+        An epoch that gains less counts as none.
+    verbose : bool
+        Print loss and score of each epoch.
+    warm_start : bool
+        Let `fit` go on from where the last one ended.
+    momentum : float
+        Of "sgd", from 0 to 1.
+    nesterovs_momentum : bool
+        Look ahead along the momentum.
+    early_stopping : bool
+        Stop by the accuracy on rows held out, or on `X_val`, instead of by the training loss, and end with
+        the weights that scored best.
+    validation_fraction : float
+        Share of the rows that early stopping holds out.
+    beta_1, beta_2, epsilon : float
+        Of "adam" and "adamw".
+    n_iter_no_change : int or inf
+        Epochs without gain that are borne before training stops.
+    max_fun : int
+        Most evaluations of the loss by L-BFGS.
+    class_weight : dict of class to weight, "balanced" or None
+        Multiplied into the sample weights.
+    weight_decay : float
+        Decoupled decay of "adamw".
+    normalization : {"batch", "layer"} or None
+        Of the hidden layers' sums before their activation.
+    dropout : float or list of float
+        Share of the outputs of the hidden layers, or of each of them, that a training step drops.
+    n_threads : int, optional
+        Most threads while this estimator works; by default those of :func:`fastbp.get_num_threads`.
+    callbacks : list of Callback, optional
+        Called between epochs with ``model_`` as their model and "loss", "val_loss" and "val_score" in logs.
+    progress_bar : bool
+        Show a bar of the epochs.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+    coefs_, intercepts_ : list of ndarray
+        Weights, shape (inputs, outputs) each, and biases of the layers: live views of the network's.
+    loss_, best_loss_ : float
+        Loss of the last epoch, and the least one (None with early stopping).
+    loss_curve_ : list of float
+        Loss of each epoch, penalty included.
+    validation_loss_curve_ : list of float
+        The same on validation rows where there are some, without penalty.
+    validation_scores_, best_validation_score_ : list of float, float; or None
+        Accuracy on validation rows, with early stopping.
+    n_iter_, t_ : int
+        Epochs of the last fit, and rows seen.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray
+        Column names, when X was a data frame.
+    out_activation_ : {"softmax", "logistic"}
+    stopped_ : bool
+        Set, to True, once `partial_fit` with early stopping has come to an end.
+    model_ : Sequential
+        The network itself: ``model_.plan``, ``model_.save(path)``, ``model_.freeze()``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp.sklearn import MLPClassifier
+    >>> X = np.random.default_rng(0).normal(size=(300, 2))
+    >>> y = np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
+    >>> net = MLPClassifier((32,), activation="gelu", learning_rate_init=0.02, random_state=0).fit(X, y)
+    >>> net.predict([[1, 1], [1, -1]])
+    array(['same', 'other'], dtype='<U5')
+    >>> net.score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [dict, list, str, None],
+    }
+
+    class_weight: Any
+    classes_: Any
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        class_weight: Any = None,
+        weight_decay: float = 0.01,
+        normalization: str | None = None,
+        dropout: Any = 0.0,
+        n_threads: int | None = None,
+        callbacks: Any = None,
+        progress_bar: bool = False,
+    ) -> None:
+        self._keep(locals())
+
+    # ---- rows, classes, targets ----
+
+    def _validate_rows(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = validate_data(self, X, y, accept_sparse=SPARSE, multi_output=True, dtype=DTYPES, reset=reset)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(y)
+        return X, y
+
+    def _check_classes(self, y: Any) -> None:
+        classes = unique_labels(y)
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to "
+                    f"fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
+                f"'y' has {classes}."
+            )
+
+    def _validation_targets(self, y: Any) -> Any:
+        y = np.asarray(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        strangers = np.setdiff1d(unique_labels(y), self.classes_)
+        if len(strangers):
+            raise ValueError(f"y_val has classes that y has not: {strangers}")
+        return y
+
+    def _encode(self, y: Any, dtype: Any) -> tuple[Array, int]:
+        """Class numbers for softmax, zeros and ones for the logistic function."""
+        if self._label_binarizer.y_type_ == "multiclass" and np.ndim(y) == 1:
+            numbers = np.searchsorted(self.classes_, y)
+            return numbers.astype(dtype).reshape(-1, 1), len(self.classes_)
+        bits = self._label_binarizer.transform(y)
+        return np.ascontiguousarray(bits, dtype), bits.shape[1]
+
+    def _weigh(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" needs all rows, but partial_fit sees some of them: '
+                "give a dict of class to weight"
+            )
+        of_class: Array = compute_sample_weight(self.class_weight, y)
+        return of_class if sample_weight is None else sample_weight * of_class
+
+    def _output_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _make_loss(self) -> Loss:
+        return CrossEntropy() if self.out_activation_ == "softmax" else MultilabelCrossEntropy()
+
+    def _stratified(self) -> bool:
+        return self.n_outputs_ == 1
+
+    # ---- fitting ----
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n, features)
+            In float32 the network computes in float32, else in float64.
+        y : array_like, shape (n,) or (n, labels)
+            Classes, or zeros and ones for several labels.
+        sample_weight : array_like, shape (n,), optional
+        X_val, y_val, sample_weight_val : array_like, optional
+            Rows to validate on after each epoch, instead of some held out by early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data that cannot be right, and when the weights diverge.
+        """
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation, incremental=False)
+
+    @available_if(takes_steps)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        classes: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train for one epoch on these rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight, X_val, y_val, sample_weight_val : array_like
+            As in :meth:`fit`.
+        classes : array_like, shape (n_classes,), optional
+            All classes of all calls; needed by the first one.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`fit`, and for classes that were not announced.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            several = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation, incremental=True)
+
+    # ---- using ----
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable class of each row; with several labels, those above ½.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n, features)
+
+        Returns
+        -------
+        ndarray, shape (n,) or (n, labels)
+        """
+        return self._classes(self._outputs(X))
+
+    def _classes(self, outputs: Array) -> Any:
+        return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n, features)
+
+        Returns
+        -------
+        ndarray, shape (n, n_classes)
+            In the order of ``classes_``.
+        """
+        outputs = self._outputs(X)
+        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithm of :meth:`predict_proba`."""
+        probabilities = self.predict_proba(X)
+        logarithms: Array = np.log(probabilities, out=probabilities)
+        return logarithms
+
+    def _score_outputs(self, outputs: Array, y: Any, sample_weight: Array | None) -> float:
+        return float(accuracy_score(y, self._classes(outputs), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
