@@ -57,7 +57,7 @@ def write(path: StrPath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[
     ({'dense.bias': array([0., 0.])}, {'units': 2})
     >>> folder.cleanup()
     """
-    _replace(os.path.realpath(path), _serialize(tensors, metadata), os.fspath(path))
+    replace(path, _serialize(tensors, metadata))
 
 
 def read(path: StrPath) -> tuple[Tensors, dict[str, Any]]:
@@ -144,8 +144,9 @@ def _serialize(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
         raise ValueError(f"tensors of dtype {kinds} have no form in safetensors: {error}") from error
 
 
-def _replace(target: str, content: bytes, shown: str) -> None:
-    """Put a file with this content at `target`, in one step."""
+def replace(path: StrPath, content: bytes) -> None:
+    """Put a file with this content at `path`, in one step; see :func:`write`."""
+    target, shown = os.path.realpath(path), os.fspath(path)
     temporary = os.path.join(os.path.dirname(target), f".fastbp-{os.urandom(8).hex()}.tmp")
     try:
         mode = _mode_to_keep(target)

@@ -1,0 +1,82 @@
+"""What `predict` computes, as operations on values without a place in memory: the form that exports translate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engine.graph import Graph, Node, Value
+
+if TYPE_CHECKING:
+    from fastbp.stack import LayerStack
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The forward pass of a model.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In an order in which they can run. The result of a node is its operand "y".
+    input, output : Value
+    parameters : dict of Value to (str, ndarray)
+        Name and values, as they lie in memory: the weight of a dense layer is (in, out), a bias (1, out).
+    """
+
+    nodes: tuple[Node, ...]
+    input: Value
+    output: Value
+    parameters: dict[Value, tuple[str, Array]]
+
+    def run(self, X: Array, operations: dict[str, Callable[..., None]] | None = None) -> Array:
+        """Compute the output of a batch with the reference interpreter.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, inputs)
+        operations : dict, optional
+            Functions to call instead of the reference's, by the name of the operation.
+        """
+        from fastbp.engine import reference
+
+        run = reference.Run({}, X.dtype, seed=0, training=False, order=None, rows=len(X))
+        arrays = {value: values.astype(X.dtype) for value, (_, values) in self.parameters.items()}
+        arrays[self.input] = X
+        known = reference.OPERATIONS | (operations or {})
+        for node in self.nodes:
+            for value in filter(None, node.operands.values()):
+                if value not in arrays:
+                    arrays[value] = np.zeros((len(X), value.columns), X.dtype)
+            operands = {name: value and arrays[value] for name, value in node.operands.items()}
+            known[node.kind](run, **operands, **node.attributes)
+        return arrays[self.output]
+
+
+def trace(model: LayerStack) -> Inference:
+    """Let the layers of a built model write down their forward pass.
+
+    Raises
+    ------
+    RuntimeError
+        When the model has no weights yet.
+    """
+    places = {parameter.name: parameter.tensor for parameter in model.plan.parameters}
+    flat = model.parameters
+    graph = Graph(phase="forward")
+    x = y = graph.tensor(model.input_size)
+    for layer in model.layers:
+        graph.layer = layer.name
+        y = layer.plan(graph, y)
+    parameters = {}
+    for declaration in graph.declarations:
+        t = places[declaration.name]
+        memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
+        parameters[declaration.value] = declaration.name, memory
+    return Inference(tuple(graph.nodes), x, y, parameters)
