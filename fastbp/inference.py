@@ -1,4 +1,4 @@
-"""What `predict` computes, as operations on values without a place in memory: the form that exports translate."""
+"""What `predict` computes, as operations on values that have no place in memory: what exports translate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Inference:
     Attributes
     ----------
     nodes : tuple of Node
-        In an order in which they can run. The result of a node is its operand "y".
+        In an order in which they can run.
     input, output : Value
     parameters : dict of Value to (str, ndarray)
         Name and values, as they lie in memory: the weight of a dense layer is (in, out), a bias (1, out).
@@ -34,6 +34,12 @@ class Inference:
     input: Value
     output: Value
     parameters: dict[Value, tuple[str, Array]]
+
+    def values(self, node: Node, operand: str) -> Array:
+        """Return the values of a parameter that a node reads."""
+        value = node.operands[operand]
+        assert value is not None
+        return self.parameters[value][1]
 
     def run(self, X: Array, operations: dict[str, Callable[..., None]] | None = None) -> Array:
         """Compute the output of a batch with the reference interpreter.
@@ -51,12 +57,19 @@ class Inference:
         arrays[self.input] = X
         known = reference.OPERATIONS | (operations or {})
         for node in self.nodes:
-            for value in filter(None, node.operands.values()):
-                if value not in arrays:
-                    arrays[value] = np.zeros((len(X), value.columns), X.dtype)
-            operands = {name: value and arrays[value] for name, value in node.operands.items()}
+            for value in node.operands.values():
+                if value is not None and value not in arrays:
+                    arrays[value] = np.zeros((value.rows or len(X), value.columns), X.dtype)
+            operands = {name: None if v is None else arrays[v] for name, v in node.operands.items()}
             known[node.kind](run, **operands, **node.attributes)
         return arrays[self.output]
+
+
+def result(node: Node) -> Value:
+    """Return what an operation of the forward pass computes: its operand "y"."""
+    value = node.operands["y"]
+    assert value is not None
+    return value
 
 
 def trace(model: LayerStack) -> Inference:

@@ -1,4 +1,4 @@
-"""Activations that exporters write as several operators, recognised whatever the order of their products and sums.
+"""Activations that exporters write as several operators, in whatever order of their products and sums.
 
 Between a result and one value x, the operators are brought into a normal form: a product is a number and a
 sorted list of factors, a sum a number and a sorted list of terms. Two ways of writing GELU so become equal.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from fastbp import layers
 from fastbp.onnx.reading import STANDARD, OnnxGraph

@@ -1,8 +1,8 @@
 """A model as an ONNX graph.
 
 The operations of the forward pass are translated one by one. What is one operator in the standard but has no
-kernel for doubles in ONNX Runtime, or holds its numbers as 32-bit attributes, is composed of simpler operators
-in float64.
+kernel for doubles in ONNX Runtime, or holds its numbers as 32-bit attributes, is composed of simpler ones in
+float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastbp import model_file
 from fastbp._version import __version__
 from fastbp.checks import check_count
 from fastbp.engine.graph import Node, Value
-from fastbp.inference import Inference, trace
+from fastbp.inference import Inference, result, trace
 from fastbp.model import Sequential
 from fastbp.onnx.library import library
 
@@ -84,7 +84,7 @@ def export(model: Sequential, path: str | os.PathLike[str], *, opset: int = DEFA
         if translate is None:
             raise ValueError(f"layer {node.layer!r}: {node.kind} has no form in ONNX")
         graph.layer = node.layer
-        graph.names[node.operands["y"]] = translate(graph, node)
+        graph.names[result(node)] = translate(graph, node)
     proto = graph.finish(model.input_size, model.output_size)
     imports = [onnx.helper.make_opsetid("", opset)]
     exported = onnx.helper.make_model(
@@ -126,7 +126,7 @@ class _Graph:
         return self.names[value]
 
     def parameter(self, node: Node, operand: str, view: Callable[[Any], Any] = np.ravel) -> str:
-        """Enter a parameter as an initializer, as a vector unless `view` says otherwise; "" for an absent one."""
+        """Enter a parameter as an initializer, as a vector unless `view` says otherwise; "" when absent."""
         value = node.operands[operand]
         if value is None:
             return ""

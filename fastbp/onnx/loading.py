@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import layers
+from fastbp.activations import ActivationLayer
 from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.onnx.composite import composite_activation
@@ -20,9 +21,9 @@ from fastbp.onnx.reading import OnnxGraph, read
 def load(path: str | os.PathLike[str], *, output: str | None = None) -> Sequential:
     """Read a feed-forward network from an ONNX file, ready to predict and to be trained further.
 
-    The file may come from :func:`export`, PyTorch, scikit-learn (skl2onnx), Keras or elsewhere, as long as its
-    nodes lie in a row and have a layer each: products, activations, Dropout, Flatten. Activations that an
-    exporter wrote as several operators are recognised. Samples with several axes, such as images, become
+    The file may come from :func:`export`, PyTorch, scikit-learn (skl2onnx), Keras or elsewhere, as long as
+    its nodes lie in a row and have a layer each: products, activations, Dropout, Flatten. Activations that
+    an exporter wrote as several operators are recognised. Samples with several axes, such as images, become
     rows of features. ``model.metadata["classes"]`` holds the labels of a classifier of scikit-learn; of a
     file from :func:`export`, loss, metadata and feature names come back as well.
 
@@ -71,7 +72,11 @@ def _model(graph: OnnxGraph, result: str, properties: dict[str, str]) -> Sequent
         if link.layer is None:
             continue
         below = chosen[-1] if chosen else None
-        if _joins(below, link.layer):
+        if (
+            isinstance(below, layers.Dense)
+            and isinstance(below.activation, layers.Linear)
+            and isinstance(link.layer, ActivationLayer)
+        ):
             below.activation = link.layer
         else:
             chosen.append(link.layer)
@@ -89,23 +94,12 @@ def _model(graph: OnnxGraph, result: str, properties: dict[str, str]) -> Sequent
     return model
 
 
-def _joins(below: layers.Layer | None, layer: layers.Layer) -> bool:
-    """Whether a layer is the activation of the dense layer below it."""
-    from fastbp.activations import ActivationLayer
-
-    return (
-        isinstance(below, layers.Dense)
-        and isinstance(below.activation, layers.Linear)
-        and isinstance(layer, ActivationLayer)
-    )
-
-
 def _result(graph: OnnxGraph, wanted: str | None) -> str:
     """Name of the output that is the model's."""
     types = graph.onnx.TensorProto
     floats = (types.FLOAT, types.DOUBLE, types.UNDEFINED)
     names = [
-        value.name
+        str(value.name)
         for value in graph.outputs
         if value.type.WhichOneof("value") != "tensor_type" or value.type.tensor_type.elem_type in floats
     ]

@@ -146,7 +146,7 @@ class OnnxGraph:
 
 
 def shortest(value: float) -> float:
-    """Return a number of 32 bits as the shortest decimal number that it stands for: 0.1, not 0.10000000149."""
+    """Return a number of 32 bits as the shortest decimal that it stands for: 0.1, not 0.10000000149."""
     return float(str(np.float32(value)))
 
 
