@@ -87,6 +87,30 @@ def read(path: StrPath) -> tuple[Tensors, dict[str, Any]]:
     return tensors, metadata
 
 
+def read_tensors(path: StrPath) -> Tensors:
+    """Read the arrays of a safetensors file of any program.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged or holds other numbers than NumPy's.
+    """
+    with open(path, "rb") as file:
+        try:
+            _read_header(file)
+            file.seek(0)
+            return _deserialize(file.read())
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r} cannot be read: {error}") from error
+
+
+def write_tensors(path: StrPath, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays for other programs, marked as PyTorch's, which is what its tools ask for."""
+    replace(path, _pack(tensors, {"format": "pt"}))
+
+
 def check_tensors(
     expected: Mapping[str, tuple[tuple[int, ...], DTypeLike]], tensors: Mapping[str, NDArray[Any]]
 ) -> None:
@@ -126,19 +150,23 @@ def check_tensors(
 
 
 def _serialize(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
-    import safetensors.numpy  # here and below: what only files need shall not slow down `import fastbp`
-
     try:
         text = json.dumps(dict(metadata), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise type(error)(f"metadata has no form in JSON: {error}") from error
+    return _pack(tensors, {"format": FORMAT, "version": str(VERSION), "metadata": text})
+
+
+def _pack(tensors: Mapping[str, NDArray[Any]], entries: dict[str, str]) -> bytes:
+    import safetensors.numpy  # here and below: what only files need shall not slow down `import fastbp`
+
     # The library reads memory as if it were contiguous and in the machine's byte order.
     plain = {
         name: np.require(tensor, np.asarray(tensor).dtype.newbyteorder("="), ["C_CONTIGUOUS", "ALIGNED"])
         for name, tensor in tensors.items()
     }
     try:
-        return safetensors.numpy.save(plain, {"format": FORMAT, "version": str(VERSION), "metadata": text})
+        return safetensors.numpy.save(plain, entries)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         kinds = ", ".join(sorted({str(tensor.dtype) for tensor in plain.values()}))
         raise ValueError(f"tensors of dtype {kinds} have no form in safetensors: {error}") from error

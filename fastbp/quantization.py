@@ -1,7 +1,7 @@
 """Eight-bit dense layers: weights with a scale per unit, activations in a range that is known beforehand.
 
-A value x is the level q = round(x / scale) + zero between −128 and 127. With weights w_ij ≈ s_i v_ij, v between
-−127 and 127, a dense layer is y_i = s_i · scale · (Σ_j v_ij q_j + c_i), where
+A value x is the level q = round(x / scale) + zero between −128 and 127. With weights w_ij ≈ s_i v_ij, v
+between −127 and 127, a dense layer is y_i = s_i · scale · (Σ_j v_ij q_j + c_i), where
 c_i = b_i / (s_i scale) − zero Σ_j v_ij is rounded to an integer once (Jacob et al., Quantization and Training
 of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018).
 """
