@@ -136,7 +136,7 @@ class _Source:
     def _call(self, function: str, *arguments: Any) -> str:
         if function not in self.functions:
             self.functions.append(function)
-        return f"{function}({', '.join(str(argument) for argument in arguments)});"
+        return f"fbp_{function}({', '.join(str(argument) for argument in arguments)});"
 
     def _calls(self, node: Node) -> Iterator[str]:
         kind, y = node.kind, self.places[result(node)]

@@ -1,6 +1,7 @@
 """The C functions that an exported network is made of, one text per operation.
 
-A function reads `x`, writes `y` and may do so in the same memory where it goes element by element.
+A function reads `x`, writes `y` and may do so in the same memory where it goes element by element. Its name
+in C begins with fbp_, for tanh is one of math.h.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from fastbp.engine.formulas import GELU_CUBIC, GELU_SLOPE, SELU_SCALE, SELU_SCALE_ALPHA
 
 _ELEMENTWISE = """\
-static void {name}(const float *x, float *y, int count{parameter})
+static void fbp_{name}(const float *x, float *y, int count{parameter})
 {{
     for (int i = 0; i < count; i++) {{
         y[i] = {value};
@@ -50,7 +51,7 @@ FUNCTIONS = {
 FUNCTIONS["copy"] = _ELEMENTWISE.format(name="copy", value="x[i]", parameter="")
 
 FUNCTIONS["softmax"] = """\
-static void softmax(const float *x, float *y, int count)
+static void fbp_softmax(const float *x, float *y, int count)
 {
     float largest = x[0];
     float sum = 0.0f;
@@ -69,7 +70,7 @@ static void softmax(const float *x, float *y, int count)
 
 FUNCTIONS["dense"] = """\
 /* y = W x + b; one row of W per unit, b may be absent. */
-static void dense(const float *x, float *y, int inputs, int units, const float *weight, const float *bias)
+static void fbp_dense(const float *x, float *y, int inputs, int units, const float *weight, const float *bias)
 {
     for (int i = 0; i < units; i++) {
         float sum = 0.0f;
@@ -84,7 +85,7 @@ static void dense(const float *x, float *y, int inputs, int units, const float *
 
 FUNCTIONS["quantize"] = """\
 /* q = x / scale + zero, rounded, between -128 and 127; rate is 1 / scale. */
-static void quantize(const float *x, int8_t *q, int count, float rate, float zero)
+static void fbp_quantize(const float *x, int8_t *q, int count, float rate, float zero)
 {
     for (int i = 0; i < count; i++) {
         const float level = floorf(x[i] * rate + 0.5f) + zero;
@@ -95,8 +96,8 @@ static void quantize(const float *x, int8_t *q, int count, float rate, float zer
 
 FUNCTIONS["dense_int8"] = """\
 /* y = W x + b in integers, then in the scale of each unit. */
-static void dense_int8(const int8_t *x, float *y, int inputs, int units, const int8_t *weight,
-                       const int32_t *bias, const float *scale)
+static void fbp_dense_int8(const int8_t *x, float *y, int inputs, int units, const int8_t *weight,
+                           const int32_t *bias, const float *scale)
 {
     for (int i = 0; i < units; i++) {
         int32_t sum = bias[i];

@@ -143,6 +143,7 @@ def to_keras(model: Sequential) -> Any:
     """
     keras = imported("keras", "to_keras")
     net = keras.Sequential([keras.Input((model.input_size,), dtype=model.dtype)])
+    net.dtype_policy = keras.DTypePolicy(model.dtype)  # otherwise it casts what comes in to 32 bits
     for layer in model.layers:
         theirs = _layer(keras, layer, model.dtype)
         net.add(theirs)

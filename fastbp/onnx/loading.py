@@ -58,6 +58,8 @@ def load(path: str | os.PathLike[str], *, output: str | None = None) -> Sequenti
         return _model(graph, _result(graph, output), {p.key: p.value for p in proto.metadata_props})
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
+    except (LookupError, AttributeError, TypeError, OverflowError) as error:
+        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: it is damaged ({error!r})") from error
 
 
 def _model(graph: OnnxGraph, result: str, properties: dict[str, str]) -> Sequential:

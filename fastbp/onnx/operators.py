@@ -173,7 +173,8 @@ def _matmul(graph: OnnxGraph, node: Any) -> Link:
 @rule("Add")
 def _add(graph: OnnxGraph, node: Any) -> Link:
     """Return the Dense layer that a product and a sum are."""
-    (below,) = graph.data_inputs(node) or [""]
+    names = graph.data_inputs(node)
+    below = names[0] if len(names) == 1 else ""
     product = graph.producers.get(below)
     if product is None or rule_name(product) != "MatMul":
         raise refuse(graph, node, "a sum of data is known behind MatMul only")
