@@ -56,7 +56,7 @@ typedef struct {
     int64_t offset, rows, columns, stride;
 } fbp_tensor;
 
-enum { FBP_OPERANDS = 5, FBP_ATTRIBUTES = 5 };
+enum { FBP_OPERANDS = 7, FBP_ATTRIBUTES = 5 };
 
 typedef struct {
     int kind, phase;

@@ -5,6 +5,7 @@
 #include "fastbp.h"
 #include "gemm.h"
 #include "ops/ops.h"
+#include "shapes.h"
 
 static const fbp_op_schema schemas[] = {
 #define OP(name, operands, attributes) {#name, operands, attributes},
@@ -61,7 +62,8 @@ static const char *check_tensor(const fbp_tensor *t, const int64_t size[4], int6
     if (t->arena >= FBP_ARENAS) return "unknown arena";
     if (t->columns < 1 || t->rows < 1 || t->stride < t->columns || t->offset < 0) return "bad shape";
     if (t->per_row && t->rows < batch) return "fewer rows than the batch";
-    if (!t->per_row == (t->arena >= FBP_WORKSPACE)) return "operand in an arena of the other kind";
+    if (t->per_row ? t->arena < FBP_WORKSPACE : t->arena > FBP_WORKSPACE)
+        return "operand in an arena of the other kind";
     if (t->arena > FBP_WORKSPACE) return t->offset ? "offset into the caller's matrix" : NULL;
     /* products read rows of weights and activations up to the end of a vector */
     int64_t slack = t->arena == FBP_PARAMETERS || t->arena == FBP_WORKSPACE ? LONGEST_VECTOR : 0;
@@ -86,7 +88,9 @@ static const char *check_shapes(const fbp_op *op) {
     const int copies = !strcmp(name, "gather") || !strcmp(name, "scatter");
     unsigned per_row = strncmp(schemas[op->kind].operands, "parameters", 10) ? ~0u : 0; /* bit mask */
     int fits = 1;
-    if (!strcmp(name, "dense_forward")) {
+    if (fbp_known_shapes(op, name, &per_row, &fits)) {
+        /* shapes.c said all */
+    } else if (!strcmp(name, "dense_forward")) {
         per_row = 1 | 8;
         fits = o[0].columns == o[1].rows && o[3].columns == o[1].columns &&
                (!present(&o[2]) || o[2].columns == o[1].columns);
@@ -102,7 +106,8 @@ static const char *check_shapes(const fbp_op *op) {
         fits = o[1].columns == o[0].columns || (strstr(name, "cross_entropy") && o[1].columns == 1);
         fits = fits && o[3].columns == o[0].columns && (!present(&o[2]) || o[2].stride == 1); /* weights: a vector */
     } else {
-        for (int i = 1; i < FBP_OPERANDS; i++) fits = fits && (!present(&o[i]) || o[i].columns == o[0].columns);
+        for (int i = 1; i < FBP_OPERANDS; i++)
+            fits = fits && (!present(&o[i]) || (o[i].columns == o[0].columns && (per_row || o[i].rows == o[0].rows)));
     }
     if (!fits) return "operands of different shapes";
     for (int i = 0; i < FBP_OPERANDS; i++) {
@@ -213,7 +218,10 @@ static void run_batches(void *context, const fbp_member *member) {
                 batch.weight_sum = batch.arena[FBP_SAMPLE_WEIGHTS] && p->batch_weights
                                        ? p->kernels->sum(batch.rows, at(p->batch_weights, &batch, 0))
                                        : (double)batch.rows;
-            functions[op->kind](op, &batch, member);
+            if (op->phase == FBP_UPDATE && op->operand[0].rows > 1)
+                fbp_update_rows(functions[op->kind], op, &batch, member);
+            else
+                functions[op->kind](op, &batch, member);
             fbp_team_wait(member);
             if (op->phase == FBP_LOSS && member->index == 0) {
                 for (int64_t row = 0; row < batch.rows; row++) loss_sum += p->row_loss[row];

@@ -112,4 +112,6 @@ def _to_json(owner: Configurable, argument: str, value: Any) -> Any:
         return value.config()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, tuple | list):
+        return [_to_json(owner, argument, item) for item in value]
     raise TypeError(f"{argument} of {type(owner).__name__} cannot be saved: {value!r} has no form in JSON")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastbp.array_like import Array, Table, describe, frame_library, read, require, require_finite
 from fastbp.checks import check_number
+from fastbp.engine.plan import Index
 
 TargetKind = Literal["values", "probabilities", "classes"]
 
@@ -72,7 +73,7 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
                 f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
             )
         elif len(shape) > 2:
-            hint = f": use {argument}.reshape(len({argument}), -1)"
+            hint = f": begin the model with Flatten(), or use {argument}.reshape(len({argument}), -1)"
         raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
     _require_some(table)
     if columns is not None and shape[1] != columns:
@@ -81,6 +82,33 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
         )
     require_finite(table)
     return table.values
+
+
+def require_indices(X: Array, indices: Sequence[Index], argument: str = "X") -> None:
+    """Require whole numbers in range where a layer looks up the rows of a table.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, k)
+        As :func:`features` returns it.
+    indices : sequence of Index
+        Columns, each with the layer that looks it up and the number of rows of its table.
+    argument : str
+        What to call it in messages.
+
+    Raises
+    ------
+    ValueError
+        Naming column, layer and row.
+    """
+    for index in indices:
+        column = X[:, index.column]
+        wrong = np.flatnonzero((column < 0) | (column > index.count - 1) | (column != np.rint(column)))
+        if wrong.size:
+            raise ValueError(
+                f"{argument} must hold whole numbers from 0 to {index.count - 1} in column {index.column}, "
+                f"which layer {index.layer!r} looks up, but is {column[wrong[0]]:.9g} at row {wrong[0]}"
+            )
 
 
 def feature_names(X: object) -> tuple[str, ...] | None:

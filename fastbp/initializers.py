@@ -70,6 +70,27 @@ class Zeros(Initializer):
         return np.zeros((out_features, in_features))
 
 
+class RandomUniform(Initializer):
+    """Uniform on [minval, maxval), the same for all shapes.
+
+    Parameters
+    ----------
+    minval, maxval : float
+    """
+
+    key = "random_uniform"
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05) -> None:
+        self.minval = check_number("minval", minval, "(-inf, inf)")
+        self.maxval = check_number("maxval", maxval, "(-inf, inf)")
+        if minval > maxval:
+            raise ValueError(f"minval must not be above maxval, got {minval} and {maxval}")
+
+    def draw(self, rng: np.random.Generator, out_features: int, in_features: int) -> NDArray[np.float64]:
+        """Return values between the two."""
+        return rng.uniform(self.minval, self.maxval, (out_features, in_features))
+
+
 class _Uniform(Initializer):
     """Uniform on [-limit, limit), whose variance is limit² / 3."""
 
@@ -164,7 +185,7 @@ class Orthogonal(Initializer):
         return self.gain * (q if out_features >= in_features else q.T)
 
 
-_ALIASES: dict[str, Callable[[], Initializer]] = {"ones": lambda: Constant(1.0)}
+_ALIASES: dict[str, Callable[[], Initializer]] = {"ones": lambda: Constant(1.0), "uniform": RandomUniform}
 
 
 def get(

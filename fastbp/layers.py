@@ -1,4 +1,4 @@
-"""The layers that a network is made of: Dense, Dropout and the activations.
+"""The layers that a network is made of: Dense, Dropout, GaussianNoise, and those of other files.
 
 The formulas follow z = W a + b for one sample; a batch stacks samples as rows.
 """
@@ -27,22 +27,39 @@ from fastbp.activations import (
     Tanh,
 )
 from fastbp.checks import check_count, check_flag, check_number
+from fastbp.embedding import Embedding
 from fastbp.engine.graph import Graph, Value
 from fastbp.initializers import InitializerFunction
 from fastbp.layer import Array, Layer, name_layers
+from fastbp.normalization import BatchNormalization, LayerNormalization
+from fastbp.prelu import PReLU
+from fastbp.scaling import Normalization, Rescaling
+from fastbp.shape import Flatten, Reshape
+from fastbp.structure import Branches, Residual
 
 __all__ = [
     "ELU",
     "GELU",
     "SELU",
     "Activation",
+    "BatchNormalization",
+    "Branches",
     "Dense",
     "Dropout",
+    "Embedding",
+    "Flatten",
+    "GaussianNoise",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "Linear",
     "Mish",
+    "Normalization",
+    "PReLU",
     "ReLU",
+    "Rescaling",
+    "Reshape",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -205,4 +222,36 @@ class Dropout(Layer):
             return dx
 
         graph.backward(backward)
+        return y
+
+
+class GaussianNoise(Layer):
+    """In training, adds normal random numbers of mean 0 and deviation `stddev` to each feature.
+
+    The numbers follow from the model's seed and the number of the training step alone (Box and Muller, 1958,
+    on counter-based uniform ones), so that both interpreters and any number of threads draw the same.
+
+    Parameters
+    ----------
+    stddev : float
+        At least 0.
+    name : str, optional
+
+    Examples
+    --------
+    >>> GaussianNoise(0.1)
+    GaussianNoise(0.1)
+    """
+
+    key = "gaussian_noise"
+
+    def __init__(self, stddev: float, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.stddev = check_number("stddev", stddev, "[0, inf)")
+
+    def plan(self, graph: Graph, x: Value) -> Value:
+        """Emit y = x + noise; the delta passes as it is."""
+        stream = graph.stream()
+        y = graph.tensor(x.columns)
+        graph.emit("gaussian_noise", x=x, y=y, stddev=self.stddev, stream=stream)
         return y

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastbp import data, model_file, saving, training
+from fastbp import data, model_file, saving, shape, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
 from fastbp.network import Array, Samples
@@ -78,9 +78,22 @@ class Sequential(LayerStack):
         """Check X, and that a frame has the columns `names`, by default those of the training."""
         _check_names(data.feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
+        X = shape.rows(X) if isinstance(self.layers[0], shape.Flatten) else X
         inputs = data.features(X, dtype=self.dtype, columns=columns, argument=argument)
         self.build(inputs.shape[1])
+        data.require_indices(inputs, self._require_network().plan.indices, argument)
         return inputs
+
+    def _rows(self, values: Any) -> Any:
+        """Targets or deltas in the shape of the outputs, as rows."""
+        return shape.rows(values) if isinstance(self.layers[-1], shape.Reshape) else values
+
+    def _shaped(self, outputs: Array) -> Array:
+        """Rows of outputs in the shape that users see."""
+        last = self.layers[-1]
+        return (
+            outputs.reshape(-1, *last.shape(self.output_size)) if isinstance(last, shape.Reshape) else outputs
+        )
 
     def _samples(
         self,
@@ -97,7 +110,12 @@ class Sequential(LayerStack):
         inputs = self._inputs(X, f"{prefix}X", names)
         rows, kind = len(inputs), self.loss.target_kind
         targets = data.targets(
-            y, dtype=self.dtype, rows=rows, kind=kind, columns=self.output_size, argument=f"{prefix}y"
+            self._rows(y),
+            dtype=self.dtype,
+            rows=rows,
+            kind=kind,
+            columns=self.output_size,
+            argument=f"{prefix}y",
         )
         weights = data.sample_weights(
             sample_weight, rows=rows, dtype=self.dtype, argument=f"{prefix}sample_weight"
@@ -136,7 +154,8 @@ class Sequential(LayerStack):
         Parameters
         ----------
         X : array_like, shape (n, input_size)
-            Numbers in any array, nested list, or pandas or polars frame.
+            Numbers in any array, nested list, or pandas or polars frame. A model that begins with a
+            :class:`fastbp.layers.Flatten` takes samples of any shape.
         y : array_like, shape (n,) or (n, output_size)
             Values, or for cross-entropy integer labels from 0, or one row of probabilities per sample.
         epochs : int
@@ -229,7 +248,7 @@ class Sequential(LayerStack):
         ndarray, shape (n, output_size)
         """
         inputs = self._inputs(X)
-        return self._require_network().forward(inputs, check_flag("training", training))
+        return self._shaped(self._require_network().forward(inputs, check_flag("training", training)))
 
     def backward(self, dY: ArrayLike) -> Array:
         """Run the last forward batch backward: fill the gradients and return ∂L/∂X.
@@ -253,7 +272,7 @@ class Sequential(LayerStack):
         rows = network.forward_rows
         if rows is None:
             raise RuntimeError("backward needs a forward pass right before it: call model.forward(X) first")
-        delta = data.features(dY, dtype=self.dtype, argument="dY")
+        delta = data.features(self._rows(dY), dtype=self.dtype, argument="dY")
         expected = rows, self.output_size
         if delta.shape != expected:
             raise ValueError(
@@ -282,7 +301,7 @@ class Sequential(LayerStack):
         ndarray, shape (n, output_size)
         """
         inputs = self._inputs(X)
-        return self._require_network().predict(inputs)
+        return self._shaped(self._require_network().predict(inputs))
 
     def evaluate(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None

@@ -159,15 +159,21 @@ class Network:
         return next(reversed(self._programs.values())).plan if self._programs else self.plan
 
     def tensors(self, optimizer: bool) -> dict[str, Array]:
-        """Live views of the parameters, and of the optimizer's slots if wanted, by the names in a file."""
-        views = {f"{layer.name}.{name}": v for layer in self.layers for name, v in layer.parameters.items()}
+        """Live views of all that a file holds, by its name; of the optimizer's slots only if wanted."""
+        views = {
+            f"{layer.name}.{name}": view
+            for layer in self.layers
+            for name, view in (layer.parameters | layer.statistics).items()
+        }
         if not optimizer:
             return views
         layers = {layer.name: layer for layer in self.layers}
         slots = self.state.reshape(len(self.plan.slots), -1) if self.plan.slots else ()
         for slot, flat in zip(self.plan.slots, slots, strict=True):
             for parameter in self.plan.parameters:
-                layer, _, name = parameter.name.rpartition(".")
+                if not parameter.trained:
+                    continue
+                layer, _, name = parameter.name.partition(".")
                 t = parameter.tensor
                 memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)

@@ -58,6 +58,12 @@ typedef struct {
 } fbp_draw;
 
 typedef struct {
+    int training; /* moments of the rows; else the moving ones */
+    double momentum, epsilon;
+    int unbiased; /* moving_variance follows the variance divided by rows - 1 */
+} fbp_batch_norm;
+
+typedef struct {
     double learning_rate, momentum, weight_decay;
     int nesterov;
 } fbp_sgd;
@@ -99,6 +105,49 @@ typedef struct fbp_kernels {
      * y may be x. The backward pass is the same call on the delta. */
     void (*dropout)(fbp_draw draw, double rate, int64_t first_row, int64_t rows, int64_t columns, const void *x,
                     ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+
+    /* noise.h: y = x + stddev * a normal number; rows as for dropout. y may be x. */
+    void (*gaussian_noise)(fbp_draw draw, double stddev, int64_t first_row, int64_t rows, int64_t columns,
+                           const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+
+    /* norm.h: gamma, beta and their gradients may be NULL. mean, inverse: one element per column; saved: mean and
+     * inverse deviation of each row. */
+    void (*batch_norm_forward)(fbp_batch_norm h, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                               const void *gamma, const void *beta, void *moving_mean, void *moving_variance,
+                               void *mean, void *inverse, void *y, ptrdiff_t y_row);
+    void (*batch_norm_backward)(int training, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                                const void *gamma, const void *mean, const void *inverse, const void *dy,
+                                ptrdiff_t dy_row, void *gamma_grad, void *beta_grad, void *dx, ptrdiff_t dx_row);
+    void (*layer_norm_forward)(double epsilon, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                               const void *gamma, const void *beta, void *saved, ptrdiff_t saved_row, void *y,
+                               ptrdiff_t y_row);
+    void (*layer_norm_backward_parameters)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
+                                           const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
+                                           void *gamma_grad, void *beta_grad);
+    void (*layer_norm_backward_input)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *gamma,
+                                      const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
+                                      void *dx, ptrdiff_t dx_row);
+
+    /* elementwise.h: alpha, mean, variance hold one element per column; mean may be NULL (zeros). */
+    void (*prelu_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha, void *y,
+                          ptrdiff_t y_row);
+    void (*prelu_backward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,
+                           const void *dy, ptrdiff_t dy_row, void *alpha_grad, void *dx, ptrdiff_t dx_row);
+    void (*rescale)(double scale, double offset, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y,
+                    ptrdiff_t y_row);
+    void (*normalize)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *mean,
+                      const void *variance, void *y, ptrdiff_t y_row);
+    /* n elements in a row; out may be a */
+    void (*add)(int64_t n, const void *a, const void *b, void *out);
+
+    /* embedding.h: index[rows, columns] names rows of a table[table_rows, width], which follow each other without
+     * padding. Backward fills the rows begin .. end of table_grad. */
+    void (*embedding_forward)(int64_t rows, int64_t columns, const void *index, ptrdiff_t index_row, int64_t table_rows,
+                              int64_t width, const void *table, void *y, ptrdiff_t y_row);
+    void (*embedding_backward)(int64_t begin, int64_t end, int64_t rows, int64_t columns, const void *index,
+                               ptrdiff_t index_row, int64_t table_rows, int64_t width, const void *dy, ptrdiff_t dy_row,
+                               void *table_grad);
+    int (*any)(int64_t n, const void *x);
 
     /* loss.h: row_loss[i] = weight[i] * l(prediction[i], target[i]) in double, delta = scale * weight[i] *
      * dl/dprediction. weight (stride 1) may be NULL (ones); delta may be NULL (not wanted) or prediction.

@@ -6,9 +6,13 @@
 #include "../isa/vec.h"
 #include "activation.h"
 #include "dropout.h"
+#include "elementwise.h"
+#include "embedding.h"
 #include "gemm_tile.h"
 #include "kernels.h"
 #include "loss.h"
+#include "noise.h"
+#include "norm.h"
 #include "optimizer.h"
 #include "reduce.h"
 #include "softmax.h"
@@ -32,6 +36,20 @@ const fbp_kernels TABLE_NAME = {
     .softmax_forward = softmax_forward,
     .softmax_backward = softmax_backward,
     .dropout = dropout,
+    .gaussian_noise = gaussian_noise,
+    .batch_norm_forward = batch_norm_forward,
+    .batch_norm_backward = batch_norm_backward,
+    .layer_norm_forward = layer_norm_forward,
+    .layer_norm_backward_parameters = layer_norm_backward_parameters,
+    .layer_norm_backward_input = layer_norm_backward_input,
+    .prelu_forward = prelu_forward,
+    .prelu_backward = prelu_backward,
+    .rescale = rescale,
+    .normalize = normalize,
+    .add = add,
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .any = any,
     .elementwise_loss = elementwise_loss,
     .cross_entropy = cross_entropy,
     .column_sum = column_sum,

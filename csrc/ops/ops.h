@@ -34,5 +34,12 @@ static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row)
     if (!present(t)) return NULL;
     return batch->arena[t->arena] + (t->offset + row * t->stride) * (int64_t)batch->kernels->element;
 }
+/* address of an element */
+static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64_t row, int64_t column) {
+    return present(t) ? (char *)at(t, batch, row) + column * (int64_t)batch->kernels->element : NULL;
+}
+
+/* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
+void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
 
 #endif

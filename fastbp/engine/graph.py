@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastbp.engine.plan import PHASES
+from fastbp.engine.plan import PHASES, Index
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +31,8 @@ class Value:
         True when rows follow each other without padding.
     gradient : Value or None
         The derivative of the loss with respect to a parameter.
+    input_columns : tuple of int or None
+        The columns of the network's input that this is a copy of; None when it is no copy.
     """
 
     arena: str
@@ -39,6 +41,7 @@ class Value:
     transient: bool = False
     contiguous: bool = False
     gradient: Value | None = None
+    input_columns: tuple[int, ...] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -60,6 +63,8 @@ class Declaration:
     value: Value
     initializer: Callable[..., Any]
     decay: bool
+    sparse: bool = False
+    trained: bool = True
 
 
 @dataclass(slots=True)
@@ -72,6 +77,8 @@ class Graph:
         Stamped on the operations that are emitted; the planner sets them.
     nodes : list of Node
     declarations : list of Declaration
+    indices : list of Index
+        Input columns that hold row numbers of a table.
     streams : int
         Independent streams of random numbers handed out so far.
     """
@@ -80,6 +87,7 @@ class Graph:
     layer: str = ""
     nodes: list[Node] = field(default_factory=list)
     declarations: list[Declaration] = field(default_factory=list)
+    indices: list[Index] = field(default_factory=list)
     streams: int = 0
     _tape: list[tuple[str, Callable[[Value], Value]]] = field(default_factory=list)
 
@@ -91,8 +99,19 @@ class Graph:
         """Return a new delta, shape (batch, columns): the derivative of the loss by an activation."""
         return Value("workspace", columns, transient=True)
 
+    def scratch(self, rows: int, columns: int) -> Value:
+        """Return a matrix of a fixed number of rows that lives until the backward pass is over."""
+        return Value("workspace", columns, rows)
+
     def parameter(
-        self, name: str, rows: int, columns: int, initializer: Callable[..., Any], *, decay: bool = True
+        self,
+        name: str,
+        rows: int,
+        columns: int,
+        initializer: Callable[..., Any],
+        *,
+        decay: bool = True,
+        sparse: bool = False,
     ) -> Value:
         """Declare a parameter of shape (rows, columns) in memory; its gradient is ``.gradient``.
 
@@ -104,9 +123,20 @@ class Graph:
             See :mod:`fastbp.initializers`.
         decay : bool
             False for biases and the like, which lie behind all weights.
+        sparse : bool
+            True for tables of which a batch uses few rows: an update leaves alone the rows whose gradient
+            is 0. They lie behind the biases.
         """
         value = Value("parameters", columns, rows, gradient=Value("gradients", columns, rows))
-        self.declarations.append(Declaration(f"{self.layer}.{name}", value, initializer, decay))
+        self.declarations.append(Declaration(f"{self.layer}.{name}", value, initializer, decay, sparse))
+        return value
+
+    def statistic(self, name: str, columns: int, initializer: Callable[..., Any]) -> Value:
+        """Declare a vector that is kept and saved with the parameters, behind them, but not trained."""
+        value = Value("parameters", columns, 1)
+        self.declarations.append(
+            Declaration(f"{self.layer}.{name}", value, initializer, decay=False, trained=False)
+        )
         return value
 
     def stream(self) -> int:
@@ -134,9 +164,22 @@ class Graph:
         """
         self._tape.append((self.layer, step))
 
+    def record(self, plan: Callable[[Value], Value], x: Value) -> tuple[Value, Callable[[Value], Value]]:
+        """Let `plan` emit a part of the network, and return its y and its way back, from dy to dx.
+
+        The part stands beside the row of layers: whoever records it calls its way back.
+        """
+        kept, self._tape = self._tape, []
+        y = plan(x)
+        tape, self._tape = self._tape, kept
+        return y, lambda delta: self._run(tape, delta)
+
     def run_backward(self, delta: Value) -> Value:
         """Emit the way back, last layer first, and return the delta of the inputs."""
-        while self._tape:
-            self.layer, step = self._tape.pop()
+        return self._run(self._tape, delta)
+
+    def _run(self, tape: list[tuple[str, Callable[[Value], Value]]], delta: Value) -> Value:
+        while tape:
+            self.layer, step = tape.pop()
             delta = step(delta)
         return delta

@@ -24,24 +24,31 @@ def round_up(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, Tensor], int]:
-    """Place parameters, and their gradients alike: those that decay first, in the order of the layers.
+def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, Tensor], int, int]:
+    """Place parameters, and their gradients alike.
+
+    Those that decay come first, then those that do not, tables, and statistics; each in the order of the
+    layers.
 
     Returns
     -------
     places : dict of Value to Tensor
+    swept : int
+        Elements in front of the first table or statistic: what an optimizer sweeps.
     size : int
         Elements of the arena "parameters".
     """
     places: dict[Value, Tensor] = {}
-    offset = 0
-    for declaration in sorted(declarations, key=lambda declaration: not declaration.decay):
+    offset = swept = 0
+    for declaration in sorted(declarations, key=lambda d: (not d.trained, d.sparse, not d.decay)):
         for value in (declaration.value, declaration.value.gradient):
             if value is not None:
                 rows = value.rows or 1
                 places[value] = Tensor(value.arena, offset, rows, value.columns, value.columns)
         offset += round_up((declaration.value.rows or 1) * declaration.value.columns)
-    return places, offset + SLACK
+        if declaration.trained and not declaration.sparse:
+            swept = offset
+    return places, swept, offset + SLACK
 
 
 def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value, Tensor], int]:
@@ -61,7 +68,7 @@ def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value,
     last: dict[Value, int] = {}
     for number, node in enumerate(nodes):
         for value in node.operands.values():
-            if value is not None and value.gradient is None and value.rows is None:
+            if value is not None and value.arena not in ("parameters", "gradients"):
                 first.setdefault(value, number)
                 last[value] = number
 
@@ -75,7 +82,7 @@ def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value,
     offsets |= _place_deltas(deltas, _shared_places(nodes, deltas), end, batch_size)
     size = max((offsets[v] + _extent(v, batch_size) for v in first if v.arena == "workspace"), default=0)
     places = {
-        v: Tensor(v.arena, offset, batch_size, v.columns, _stride(v), per_row=True)
+        v: Tensor(v.arena, offset, v.rows or batch_size, v.columns, _stride(v), per_row=v.rows is None)
         for v, offset in offsets.items()
     }
     return places, size + SLACK
@@ -86,7 +93,7 @@ def _stride(value: Value) -> int:
 
 
 def _extent(value: Value, batch_size: int) -> int:
-    return round_up(batch_size * _stride(value))
+    return round_up((value.rows or batch_size) * _stride(value))
 
 
 def _shared_places(nodes: Sequence[Node], life: dict[Value, tuple[int, int]]) -> dict[Value, Value]:

@@ -12,7 +12,7 @@ from typing import Any
 
 # Flat arrays owned by the model and by the program.
 ARENAS = (
-    "parameters",  # weights first, then biases
+    "parameters",  # weights, biases, tables, statistics, in this order
     "gradients",  # mirrors parameters
     "state",  # optimizer slots, each mirrors parameters
     "workspace",  # activations and deltas of one batch
@@ -137,12 +137,36 @@ class Parameter:
         Where its values start; the layer that asked for it calls it.
     decay : bool
         False for biases and the like, which lie behind all weights.
+    sparse : bool
+        True for tables, which lie behind the biases: an update leaves alone the rows whose gradient is 0.
+    trained : bool
+        False for statistics, which lie behind all others: they have no gradient, and no update reaches them.
     """
 
     name: str
     tensor: Tensor
     initializer: Callable[..., Any] | None = None
     decay: bool = True
+    sparse: bool = False
+    trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A column of the inputs that holds row numbers of a table.
+
+    Attributes
+    ----------
+    layer : str
+        Whose table it is.
+    column : int
+    count : int
+        Rows of the table: the column holds whole numbers from 0 to count - 1.
+    """
+
+    layer: str
+    column: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +190,8 @@ class Plan:
         Names of the optimizer's slots; slot i is state[i * P : (i + 1) * P], P = sizes["parameters"].
     seed : int
         Key of the counter-based random numbers (dropout), 0 <= seed < 2**63.
+    indices : tuple of Index
+        What the caller's inputs must hold for tables to be read.
     """
 
     ops: tuple[Op, ...]
@@ -176,6 +202,7 @@ class Plan:
     parameters: tuple[Parameter, ...]
     slots: tuple[str, ...]
     seed: int
+    indices: tuple[Index, ...] = ()
 
     def __str__(self) -> str:
         """Show the memory, then each operation with its shapes, its work and its traffic."""

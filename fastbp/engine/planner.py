@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
-from fastbp.engine.layout import SLACK, place_parameters, place_workspace
+from fastbp.engine.layout import place_parameters, place_workspace
 from fastbp.engine.plan import ACTIVATIONS, PHASES, Op, Parameter, Plan, Tensor
 from fastbp.layer import Layer, name_layers
 from fastbp.losses import Loss
@@ -74,6 +75,7 @@ def build(
 
     graph = Graph()
     y = graph.tensor(input_size)
+    y.input_columns = tuple(range(input_size))
     graph.phase = "gather"
     graph.emit("gather", source=_matrix("inputs", input_size), out=y)
     graph.phase = "forward"
@@ -101,15 +103,20 @@ def build(
 
     # The sort is stable: within a phase the order of emission stands.
     nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
-    places, parameter_size = place_parameters(graph.declarations)
+    places, swept, parameter_size = place_parameters(graph.declarations)
     workspace, workspace_size = place_workspace(nodes, batch_size)
     places |= workspace
     ops = [_op(node, places, batch_size) for node in nodes]
     slots: tuple[str, ...] = ()
-    if optimizer is not None and graph.declarations:
+    parameters = [
+        Parameter(d.name, places[d.value], d.initializer, d.decay, d.sparse, d.trained)
+        for d in graph.declarations
+    ]
+    if optimizer is not None and any(parameter.trained for parameter in parameters):
         slots = optimizer.slots()
-        ops.append(_update(optimizer, slots, parameter_size))
-    parameters = (Parameter(d.name, places[d.value], d.initializer, d.decay) for d in graph.declarations)
+        tables = [parameter.tensor for parameter in parameters if parameter.sparse]
+        sweep = [Tensor("parameters", 0, 1, swept, swept)] if swept else []
+        ops += [_update(optimizer, slots, part, parameter_size) for part in sweep + tables]
     return Plan(
         ops=tuple(ops),
         dtype=dtype,
@@ -124,6 +131,7 @@ def build(
         parameters=tuple(sorted(parameters, key=lambda parameter: parameter.tensor.offset)),
         slots=slots,
         seed=seed,
+        indices=tuple(graph.indices),
     )
 
 
@@ -193,7 +201,8 @@ def _defer_input_gradient(nodes: Sequence[Node]) -> None:
     backward = [node for node in nodes if node.phase == "backward"]
     for node in backward:
         mentioned = {v for v in node.operands.values() if v is not None}
-        writes[node] = mentioned - known  # a value is mentioned first by the operation that writes it
+        # a value is mentioned first by an operation that writes it; others may add their share to it
+        writes[node] = mentioned - known | {v for name in ("dx", "out") if (v := node.operands.get(name))}
         known |= mentioned
     needed: set[Value] = set()
     for node in reversed(backward):
@@ -248,6 +257,20 @@ _WORK = {
     "softmax_backward": 4,
     "dropout_forward": 4,
     "dropout_backward": 4,
+    "batch_norm_forward": 12,
+    "batch_norm_backward": 14,
+    "layer_norm_forward": 12,
+    "layer_norm_backward_parameters": 5,
+    "layer_norm_backward_input": 12,
+    "prelu_forward": 3,
+    "prelu_backward": 6,
+    "gaussian_noise": 60,
+    "rescale": 2,
+    "normalize": 8,
+    "copy_columns": 1,
+    "add": 1,
+    "embedding_forward": 1,
+    "embedding_backward": 2,
     "elementwise_loss": 10,
     "softmax_cross_entropy_loss": 20,
     "sgd": 4,
@@ -267,22 +290,21 @@ def _op(node: Node, places: dict[Value, Tensor], batch_size: int) -> Op:
     return Op(node.kind, node.phase, operands, dict(node.attributes), node.layer, flops)
 
 
-def _update(optimizer: Optimizer, slots: tuple[str, ...], parameter_size: int) -> Op:
-    """One step over all parameters in one sweep; the padding between them is 0 and stays 0."""
-    count = parameter_size - SLACK
+def _update(optimizer: Optimizer, slots: tuple[str, ...], part: Tensor, parameter_size: int) -> Op:
+    """One step over a part of the parameters; the padding in it is 0 and stays 0."""
 
-    def flat(arena: str, offset: int = 0) -> Tensor:
-        return Tensor(arena, offset, 1, count, count)
+    def place(arena: str, offset: int = 0) -> Tensor:
+        return replace(part, arena=arena, offset=offset + part.offset)
 
-    state = {name: flat("state", number * parameter_size) for number, name in enumerate(slots)}
+    state = {name: place("state", number * parameter_size) for number, name in enumerate(slots)}
     return Op(
         optimizer.kind,
         "update",
         {
-            "parameters": flat("parameters"),
-            "gradients": flat("gradients"),
+            "parameters": part,
+            "gradients": place("gradients"),
             **{name: state.get(name) for name in optimizer.state_operands},
         },
         dict(optimizer.attributes()),
-        flops=_WORK[optimizer.kind] * count,
+        flops=_WORK[optimizer.kind] * part.rows * part.columns,
     )

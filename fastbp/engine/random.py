@@ -72,3 +72,17 @@ def random_words(seed: int, draw: int, stream: int, rows: int, columns: int) -> 
     high, low = divmod(draw, 2**32)
     words = philox((block, row, low, (stream + 65536 * high) % 2**32), (seed % 2**32, seed >> 32))
     return words.reshape(rows, 4 * len(block))[:, :columns]
+
+
+def random_normals(seed: int, draw: int, stream: int, rows: int, columns: int) -> NDArray[np.float64]:
+    """Standard normal numbers for a matrix, from the words of :func:`random_words`.
+
+    Box and Muller, A Note on the Generation of Random Normal Deviates (1958): columns 2i and 2i + 1 are
+    √(−2 log u) cos 2πv and √(−2 log u) sin 2πv, where u in (0, 1) and v in [0, 1) come from the upper 23
+    bits of their two words, which float32 holds without rounding.
+    """
+    words = random_words(seed, draw, stream, rows, columns + columns % 2) >> np.uint32(9)
+    radius = np.sqrt(-2 * np.log((words[:, ::2] + 0.5) * 2.0**-23))
+    angle = 2 * np.pi * 2.0**-23 * words[:, 1::2]
+    normals = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
+    return normals.reshape(rows, -1)[:, :columns]

@@ -8,48 +8,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine import formulas, random
+from fastbp.engine import reference_layers as reference_layers  # enters its operations
+from fastbp.engine.operations import OPERATIONS, Array, Run, operation
 from fastbp.engine.plan import PHASES, Op, Plan, Tensor
 
-Array = NDArray[np.floating]
-
-OPERATIONS: dict[str, Callable[..., None]] = {}
 SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
-
-
-@dataclass
-class Run:
-    """The batch that operations work on."""
-
-    arenas: dict[str, Array | None]
-    dtype: np.dtype
-    seed: int
-    training: bool
-    order: NDArray[np.int64] | None
-    position: int = 0  # of the batch's first row
-    rows: int = 0
-    step: int = 0  # of the optimizer, from 1
-    draw: int = 0  # of the random numbers
-    learning_rate: float = 0.0
-    loss_sum: float = 0.0
-    weight_sum: float = 0.0
-
-    def real(self, value: float) -> Any:
-        """Return a scalar that does not widen float32 arrays."""
-        return self.dtype.type(value)
-
-
-def operation(function: Callable[..., None]) -> Callable[..., None]:
-    """Enter a function among the operations, under its name."""
-    OPERATIONS[function.__name__] = np.errstate(all="ignore")(function)
-    return function
 
 
 def schema() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -417,7 +386,11 @@ class Program:
                 assert whole is not None
                 samples = run.order[run.position : run.position + run.rows]
                 operands["source"] = whole.reshape(-1, source.columns)[samples]
-        OPERATIONS[op.kind](run, **operands, **op.attributes)
+        parameters = op.operands.get("parameters")
+        if parameters is not None and parameters.rows > 1:
+            _update_rows(run, op, operands)
+        else:
+            OPERATIONS[op.kind](run, **operands, **op.attributes)
 
     def _view(self, run: Run, tensor: Tensor) -> Array | None:
         """Return the operand's rows of this batch, as a view."""
@@ -435,6 +408,18 @@ class Program:
                 (tensor.stride * arena.itemsize, arena.itemsize),
             )
         return arena.reshape(-1, tensor.columns)[run.position : run.position + run.rows]
+
+
+def _update_rows(run: Run, op: Op, operands: dict[str, Array | None]) -> None:
+    """A step on the rows of a table that have a gradient; the others stay as they are."""
+    gradients = operands["gradients"]
+    assert gradients is not None
+    used = (gradients != 0).any(axis=1)
+    rows = {name: None if memory is None else memory[used] for name, memory in operands.items()}
+    OPERATIONS[op.kind](run, **rows, **op.attributes)
+    for name, memory in operands.items():
+        if memory is not None:
+            memory[used] = rows[name]
 
 
 def _check_op(op: Op, known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> None:

@@ -3,9 +3,11 @@ and writes nothing but its results."""
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import product
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -356,11 +358,17 @@ def softmax_cross_entropy_loss(dtype, rng):
     yield from cross_entropy("softmax_cross_entropy_loss", dtype, rng)
 
 
+TABLES = ((2, 5), (7, 16), (40, 3))  # of which a step leaves alone the rows without a gradient
+
+
 def update(kind, dtype, rng, size, attributes, **slots):
     """Three steps with three learning rates. slots: whether each is there."""
     case = Case(kind, dtype, 3, attributes, batch=1, phase="update")
     case.dense("parameters", "parameters", rng.normal(size=size))
-    case.dense("gradients", "gradients", rng.normal(size=size))
+    gradients = rng.normal(size=size)
+    if np.ndim(gradients) == 2:
+        gradients[::3] = 0
+    case.dense("gradients", "gradients", gradients)
     for name, there in slots.items():
         case.operands[name] = case.dense(name, "state", rng.uniform(1, 2, size)) if there else None
     case.data["learning_rates"] = np.array([0.1, 0.05, 0.2])
@@ -369,14 +377,14 @@ def update(kind, dtype, rng, size, attributes, **slots):
 
 def sgd(dtype, rng):
     for size, (momentum, nesterov), decay in product(
-        (*EDGES, 1000), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
+        (*EDGES, 1000, *TABLES), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
     ):
         attributes = {"momentum": momentum, "nesterov": nesterov, "weight_decay": decay}
         yield update("sgd", dtype, rng, size, attributes, momentum_buffer=momentum > 0)
 
 
 def adam(dtype, rng):
-    for size, decay, decoupled in product((*EDGES, 1000), (0.0, 0.1), (False, True)):
+    for size, decay, decoupled in product((*EDGES, 1000, *TABLES), (0.0, 0.1), (False, True)):
         attributes = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": decay}
         yield update("adam", dtype, rng, size, attributes | {"decoupled": decoupled}, m=True, v=True)
 
@@ -400,6 +408,8 @@ CASES = {
         elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, rmsprop,
     )
 }  # fmt: skip
+LAYER_CASES = runpy.run_path(str(Path(__file__).with_name("layer_cases.py")))["CASES"]
+CASES |= {kind: partial(cases, Case) for kind, cases in LAYER_CASES.items()}
 
 # ---- tests ---------------------------------------------------------------------------------------
 
