@@ -7,7 +7,6 @@ the stack that are used again as soon as nothing reads them any more. Equal mode
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from fastbp import model_file, quantization
 from fastbp._version import __version__
-from fastbp.c_kernels import ACTIVATIONS_WITH_ALPHA, FUNCTIONS
+from fastbp.c_calls import Body, identifier, number
+from fastbp.c_kernels import FUNCTIONS
 from fastbp.checks import check_choice
-from fastbp.engine.graph import Node, Value
-from fastbp.inference import Array, result, trace
+from fastbp.engine.graph import Node
+from fastbp.inference import Array, Inference, trace
 from fastbp.quantization import QuantizedDense
 
 if TYPE_CHECKING:
@@ -62,127 +62,24 @@ class _Source:
 
     def __init__(self, model: LayerStack, name: str, dtype: str, calibration: Array | None) -> None:
         self.model, self.file, self.dtype = model, name, dtype
-        self.name = _identifier(name, "net")
+        self.name = identifier(name, "net")
         self.inference = trace(model)
         self.quantized: dict[Node, QuantizedDense] = {}
         if dtype == "int8":
             assert calibration is not None
             self.quantized = quantization.quantize(self.inference, calibration.astype(np.float32))
-        self.samples = _samples(model, calibration)
-        self.constants: dict[str, NDArray[Any]] = {}
-        self.shapes: dict[str, str] = {}
-        self.functions: list[str] = []
-        self.levels = max((q.weight.shape[1] for q in self.quantized.values()), default=0)
-        self.places, self.buffers = self._allocate()
-        self.calls = [call for node in self.inference.nodes for call in self._calls(node)]
-        if self.places[self.inference.output] == "input":
-            self.calls.append(self._call("copy", "input", "output", model.input_size))
-
-    # ---- memory ----
-
-    def _allocate(self) -> tuple[dict[Value, str], list[int]]:
-        """Give each value an array: its name by value, and the sizes of those on the stack."""
-        nodes, source = self.inference.nodes, self.inference.input
-        last_read = {value: number for number, node in enumerate(nodes) for value in _reads(node)}
-        last_read[self.inference.output] = len(nodes)
-        owner = {source: source}  # of the array that a value lies in, the value that came first
-        busy = {source: len(nodes)}  # until when the array is needed
-        for number, node in enumerate(nodes):
-            x, y = node.operands.get("x"), result(node)
-            owner[y] = y
-            if x is not None and (
-                node.kind in _IDENTITIES
-                or (node.kind in _IN_PLACE and owner[x] is not source and busy[owner[x]] == number)
-            ):
-                owner[y] = owner[x]
-            busy[owner[y]] = max(busy.get(owner[y], 0), last_read.get(y, number))
-        places = {owner[self.inference.output]: "output", source: "input"}
-        sizes: list[int] = []
-        free: list[int] = []  # from when on an array on the stack may be used again
-        for number, node in enumerate(nodes):
-            base = owner[result(node)]
-            if base not in places:
-                slot = next((slot for slot, end in enumerate(free) if end < number), len(sizes))
-                if slot == len(sizes):
-                    sizes.append(0)
-                    free.append(0)
-                sizes[slot], free[slot] = max(sizes[slot], base.columns), busy[base]
-                places[base] = f"values_{slot}"
-        return {value: places[base] for value, base in owner.items()}, sizes
-
-    def _constant(self, name: str, values: NDArray[Any], shape: str) -> str:
-        """Enter an array under a name that C allows."""
-        plain = _identifier(name, "layer")
-        while plain in self.constants:
-            plain += "_"
-        self.constants[plain] = np.ravel(values)
-        self.shapes[plain] = shape
-        return plain
-
-    def _parameter(self, node: Node, operand: str) -> str:
-        value = node.operands[operand]
-        if value is None:
-            return "0"
-        name, values = self.inference.parameters[value]
-        if operand == "weight":
-            values = values.T
-            return self._constant(
-                name, values.astype(np.float32), f"{len(values)} units of {values.shape[1]}"
-            )
-        return self._constant(name, values.astype(np.float32), f"{values.size}")
-
-    # ---- calls ----
-
-    def _call(self, function: str, *arguments: Any) -> str:
-        if function not in self.functions:
-            self.functions.append(function)
-        return f"fbp_{function}({', '.join(str(argument) for argument in arguments)});"
-
-    def _calls(self, node: Node) -> Iterator[str]:
-        kind, y = node.kind, self.places[result(node)]
-        if kind in _IDENTITIES:
-            return
-        operand = node.operands.get("x")
-        x, count = ("", 0) if operand is None else (self.places[operand], operand.columns)
-        if kind == "dense_forward":
-            yield self._dense(node, x, y, count)
-        elif kind == "activation_forward":
-            yield self._activation(node, x, y, count)
-        elif kind == "softmax_forward":
-            yield self._call("softmax", x, y, count)
-        else:
-            raise ValueError(f"layer {node.layer!r}: {kind} has no form in C")
-
-    def _dense(self, node: Node, x: str, y: str, inputs: int) -> str:
-        units = result(node).columns
-        found = self.quantized.get(node)
-        if found is None:
-            weight, bias = self._parameter(node, "weight"), self._parameter(node, "bias")
-            return self._call("dense", x, y, inputs, units, weight, bias)
-        shape = f"{units} units of {inputs}"
-        weight = self._constant(f"{node.layer}.weight", found.weight, shape)
-        bias = self._constant(f"{node.layer}.bias", found.bias, f"{units}")
-        scale = self._constant(f"{node.layer}.scale", found.scale, f"{units}")
-        quantize = self._call("quantize", x, "levels", inputs, _number(found.rate), f"{found.zero}.0f")
-        return f"{quantize}\n    {self._call('dense_int8', 'levels', y, inputs, units, weight, bias, scale)}"
-
-    def _activation(self, node: Node, x: str, y: str, count: int) -> str:
-        kind = str(node.attributes["activation"])
-        if kind in ACTIVATIONS_WITH_ALPHA:
-            return self._call(kind, x, y, count, _number(np.float32(node.attributes["alpha"])))
-        return self._call(kind, x, y, count)
-
-    # ---- text ----
+        self.samples = _samples(self.inference, calibration)
+        self.body = Body(self.inference, self.quantized)
 
     @property
     def flash(self) -> int:
         """Bytes of the constants."""
-        return sum(values.nbytes for values in self.constants.values())
+        return sum(values.nbytes for values, _ in self.body.constants.values())
 
     @property
     def ram(self) -> int:
         """Bytes of the arrays on the stack."""
-        return 4 * sum(self.buffers) + self.levels
+        return 4 * sum(self.body.buffers) + self.body.levels
 
     def header(self) -> str:
         """Return the header."""
@@ -212,8 +109,8 @@ void {name}_predict(const float input[{macro}_INPUTS], float output[{macro}_OUTP
     def text(self) -> str:
         """Return the C file."""
         parts = [self._comment(), self._includes()]
-        parts += [self._array(name, values) for name, values in self.constants.items()]
-        parts += [FUNCTIONS[name] for name in sorted(self.functions, key=list(FUNCTIONS).index)]
+        parts += [_array(name, *constant) for name, constant in self.body.constants.items()]
+        parts += [FUNCTIONS[name] for name in FUNCTIONS if name in self.body.functions]
         parts += [self._predict(), self._self_test()]
         return "\n".join(parts)
 
@@ -240,18 +137,13 @@ void {name}_predict(const float input[{macro}_INPUTS], float output[{macro}_OUTP
             lines.append("#include <stdint.h>")
         return "\n".join(lines) + "\n"
 
-    def _array(self, name: str, values: NDArray[Any]) -> str:
-        kind = {"float32": "float", "int8": "int8_t", "int32": "int32_t"}[values.dtype.name]
-        body = "\n".join(_wrapped(_number(value) for value in values))
-        return f"/* {self.shapes[name]} */\nstatic const {kind} {name}[{values.size}] = {{\n{body}\n}};\n"
-
     def _predict(self) -> str:
         macro = self.name.upper()
-        arrays = [f"    float values_{slot}[{size}];" for slot, size in enumerate(self.buffers)]
-        if self.levels:
-            arrays.append(f"    int8_t levels[{self.levels}];")
+        arrays = [f"    float values_{slot}[{size}];" for slot, size in enumerate(self.body.buffers)]
+        if self.body.levels:
+            arrays.append(f"    int8_t levels[{self.body.levels}];")
         declared = "\n".join(arrays) + "\n\n" if arrays else ""
-        calls = "\n".join(f"    {call}" for call in self.calls)
+        calls = "\n".join(f"    {call}" for call in self.body.calls)
         arguments = f"const float input[{macro}_INPUTS], float output[{macro}_OUTPUTS]"
         return f"void {self.name}_predict({arguments})\n{{\n{declared}{calls}\n}}\n"
 
@@ -264,7 +156,7 @@ void {name}_predict(const float input[{macro}_INPUTS], float output[{macro}_OUTP
             outputs = self.inference.run(self.samples.astype(np.float64))
         tolerance = 1e-2 if self.dtype == "int8" else 1e-5
         rows = len(self.samples)
-        inputs_text = "\n".join(_wrapped(_number(value) for value in self.samples.ravel()))
+        inputs_text = "\n".join(_wrapped(number(value) for value in self.samples.ravel()))
         outputs_text = "\n".join(_wrapped(f"{value:#.6g}f" for value in outputs.ravel()))
         allowed = max(float(np.abs(outputs).max()), 1e-30) * tolerance
         return f"""\
@@ -301,29 +193,10 @@ int main(void)
 """
 
 
-# Operations that change nothing at inference.
-_IDENTITIES = ("dropout_forward",)
-# Operations that go element by element or row by row, and may write where they read.
-_IN_PLACE = ("activation_forward", "softmax_forward")
-
-
-def _reads(node: Node) -> list[Value]:
-    y = result(node)
-    return [v for v in node.operands.values() if v is not None and v is not y and v.arena == "workspace"]
-
-
-def _identifier(name: str, prefix: str) -> str:
-    """A name that C allows."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return plain if plain[:1].isalpha() else f"{prefix}_{plain}"
-
-
-def _number(value: Any) -> str:
-    """A constant of C that has exactly this value."""
-    if isinstance(value, np.floating):
-        text = str(np.float32(value))
-        return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
-    return str(int(value))
+def _array(name: str, values: NDArray[Any], what: str) -> str:
+    kind = {"float32": "float", "int8": "int8_t", "int32": "int32_t"}[values.dtype.name]
+    body = "\n".join(_wrapped(number(value) for value in values))
+    return f"/* {what} */\nstatic const {kind} {name}[{values.size}] = {{\n{body}\n}};\n"
 
 
 def _wrapped(words: Iterable[str]) -> Iterator[str]:
@@ -349,8 +222,11 @@ def _summary(model: LayerStack) -> list[str]:
     return [line.replace("*/", "* /").replace("/*", "/ *") for line in lines]
 
 
-def _samples(model: LayerStack, calibration: Array | None) -> NDArray[np.float32]:
-    """Samples for the self-test: of the calibration, else normally distributed."""
+def _samples(inference: Inference, calibration: Array | None) -> NDArray[np.float32]:
+    """Samples for the self-test: of the calibration, else normal numbers, and rows that tables have."""
     if calibration is not None:
         return calibration[:TESTED].astype(np.float32)
-    return np.random.default_rng(0).standard_normal((TESTED, model.input_size)).astype(np.float32)
+    samples = np.random.default_rng(0).standard_normal((TESTED, inference.input.columns))
+    for index in inference.indices:
+        samples[:, index.column] = np.arange(TESTED) % index.count
+    return samples.astype(np.float32)

@@ -68,6 +68,70 @@ static void fbp_softmax(const float *x, float *y, int count)
 }
 """
 
+FUNCTIONS["scale"] = """\
+/* y = (x - mean) scale + shift, feature by feature; shift may be absent. */
+static void fbp_scale(const float *x, float *y, int count, const float *mean, const float *scale,
+                      const float *shift)
+{
+    for (int i = 0; i < count; i++) {
+        const float scaled = (x[i] - mean[i]) * scale[i];
+        y[i] = shift ? scaled + shift[i] : scaled;
+    }
+}
+"""
+
+FUNCTIONS["layer_norm"] = """\
+/* y = gamma (x - mean) / sqrt(variance + epsilon) + beta over the features; gamma, beta may be absent. */
+static void fbp_layer_norm(const float *x, float *y, int count, const float *gamma, const float *beta,
+                           float epsilon)
+{
+    float mean = 0.0f;
+    float variance = 0.0f;
+    for (int i = 0; i < count; i++) {
+        mean += x[i] / (float)count;
+    }
+    for (int i = 0; i < count; i++) {
+        variance += (x[i] - mean) * (x[i] - mean) / (float)count;
+    }
+    const float rate = 1.0f / sqrtf(variance + epsilon);
+    for (int i = 0; i < count; i++) {
+        const float normal = (x[i] - mean) * rate;
+        y[i] = (gamma ? normal * gamma[i] : normal) + (beta ? beta[i] : 0.0f);
+    }
+}
+"""
+
+FUNCTIONS["prelu"] = _ELEMENTWISE.format(
+    name="prelu", value="x[i] < 0.0f ? alpha[i] * x[i] : x[i]", parameter=", const float *alpha"
+)
+
+FUNCTIONS["rescale"] = _ELEMENTWISE.format(
+    name="rescale", value="x[i] * scale + offset", parameter=", float scale, float offset"
+)
+
+FUNCTIONS["add"] = """\
+static void fbp_add(const float *a, const float *b, float *y, int count)
+{
+    for (int i = 0; i < count; i++) {
+        y[i] = a[i] + b[i];
+    }
+}
+"""
+
+FUNCTIONS["embedding"] = """\
+/* The rows of the table that x names, one after the other; a number outside of it names the nearest row. */
+static void fbp_embedding(const float *x, float *y, int count, const float *table, int rows, int width)
+{
+    for (int i = 0; i < count; i++) {
+        const float last = (float)(rows - 1);
+        const float *row = table + width * (int)(x[i] > 0.0f ? (x[i] < last ? x[i] : last) : 0.0f);
+        for (int j = 0; j < width; j++) {
+            *y++ = row[j];
+        }
+    }
+}
+"""
+
 FUNCTIONS["dense"] = """\
 /* y = W x + b; one row of W per unit, b may be absent. */
 static void fbp_dense(const float *x, float *y, int inputs, int units, const float *weight, const float *bias)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine.graph import Graph, Node, Value
+from fastbp.engine.plan import Index
 
 if TYPE_CHECKING:
     from fastbp.stack import LayerStack
@@ -28,12 +29,15 @@ class Inference:
     input, output : Value
     parameters : dict of Value to (str, ndarray)
         Name and values, as they lie in memory: the weight of a dense layer is (in, out), a bias (1, out).
+    indices : tuple of Index
+        Columns of the input that hold row numbers of a table.
     """
 
     nodes: tuple[Node, ...]
     input: Value
     output: Value
     parameters: dict[Value, tuple[str, Array]]
+    indices: tuple[Index, ...]
 
     def values(self, node: Node, operand: str) -> Array:
         """Return the values of a parameter that a node reads."""
@@ -50,12 +54,13 @@ class Inference:
         operations : dict, optional
             Functions to call instead of the reference's, by the name of the operation.
         """
-        from fastbp.engine import reference
+        from fastbp.engine import reference as reference  # enters its operations
+        from fastbp.engine.operations import OPERATIONS, Run
 
-        run = reference.Run({}, X.dtype, seed=0, training=False, order=None, rows=len(X))
+        run = Run({}, X.dtype, seed=0, training=False, order=None, rows=len(X))
         arrays = {value: values.astype(X.dtype) for value, (_, values) in self.parameters.items()}
         arrays[self.input] = X
-        known = reference.OPERATIONS | (operations or {})
+        known = OPERATIONS | (operations or {})
         for node in self.nodes:
             for value in node.operands.values():
                 if value is not None and value not in arrays:
@@ -66,8 +71,8 @@ class Inference:
 
 
 def result(node: Node) -> Value:
-    """Return what an operation of the forward pass computes: its operand "y"."""
-    value = node.operands["y"]
+    """Return what an operation of the forward pass computes: its operand "y" or "out"."""
+    value = node.operands.get("y") or node.operands["out"]
     assert value is not None
     return value
 
@@ -84,6 +89,7 @@ def trace(model: LayerStack) -> Inference:
     flat = model.parameters
     graph = Graph(phase="forward")
     x = y = graph.tensor(model.input_size)
+    x.input_columns = tuple(range(model.input_size))
     for layer in model.layers:
         graph.layer = layer.name
         y = layer.plan(graph, y)
@@ -92,4 +98,4 @@ def trace(model: LayerStack) -> Inference:
         t = places[declaration.name]
         memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
         parameters[declaration.value] = declaration.name, memory
-    return Inference(tuple(graph.nodes), x, y, parameters)
+    return Inference(tuple(graph.nodes), x, y, parameters, tuple(graph.indices))

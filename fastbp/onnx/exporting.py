@@ -116,6 +116,7 @@ class _Graph:
         self.onnx, self.inference, self.dtype, self.opset = onnx, inference, np.dtype(dtype), opset
         self.names: dict[Value, str] = {inference.input: "input"}
         self.layer = ""
+        self.parts: dict[Value, dict[int, tuple[str, int]]] = {}  # by place: columns of a value, their number
         self._nodes: list[Any] = []
         self._initializers: dict[str, NDArray[Any]] = {}
 
@@ -179,6 +180,71 @@ def _dense(graph: _Graph, node: Node) -> str:
 
 def _dropout(graph: _Graph, node: Node) -> str:
     return graph.op("Dropout", graph.x(node), graph.constant(node.attributes["rate"], np.float32))
+
+
+def _gaussian_noise(graph: _Graph, node: Node) -> str:
+    return graph.op("Identity", graph.x(node))
+
+
+def _batch_norm(graph: _Graph, node: Node) -> str:
+    mean, variance = graph.parameter(node, "moving_mean"), graph.parameter(node, "moving_variance")
+    gamma, beta = _factors(graph, node)
+    return graph.op(
+        "BatchNormalization", graph.x(node), gamma, beta, mean, variance,
+        epsilon=float(node.attributes["epsilon"]), momentum=float(node.attributes["momentum"]),
+    )  # fmt: skip
+
+
+def _layer_norm(graph: _Graph, node: Node) -> str:
+    gamma, beta = _factors(graph, node)
+    epsilon = float(node.attributes["epsilon"])
+    return graph.op("LayerNormalization", graph.x(node), gamma, beta, axis=-1, epsilon=epsilon)
+
+
+def _factors(graph: _Graph, node: Node) -> tuple[str, str]:
+    """γ and β; where they do not exist 1 and 0, for ONNX wants both."""
+    features = result(node).columns
+    gamma = graph.parameter(node, "gamma") or graph.constant(np.ones(features))
+    return gamma, graph.parameter(node, "beta") or graph.constant(np.zeros(features))
+
+
+def _prelu(graph: _Graph, node: Node) -> str:
+    x, alpha = graph.x(node), graph.parameter(node, "alpha")
+    if graph.dtype == np.float32:
+        return graph.op("PRelu", x, alpha)
+    return graph.op("Where", graph.op("Greater", x, 0.0), x, graph.op("Mul", x, alpha))
+
+
+def _rescale(graph: _Graph, node: Node) -> str:
+    scaled = graph.op("Mul", graph.x(node), float(node.attributes["scale"]))
+    return graph.op("Add", scaled, float(node.attributes["offset"]))
+
+
+def _normalize(graph: _Graph, node: Node) -> str:
+    deviation = np.maximum(np.sqrt(graph.inference.values(node, "variance")), graph.dtype.type(1e-7))
+    centred = graph.op("Sub", graph.x(node), graph.parameter(node, "mean"))
+    return graph.op("Div", centred, graph.constant(deviation.ravel()))
+
+
+def _add(graph: _Graph, node: Node) -> str:
+    return graph.op("Add", graph.x(node, "a"), graph.x(node, "b"))
+
+
+def _copy_columns(graph: _Graph, node: Node) -> str:
+    """Collect the columns of a value, and join them when all are there."""
+    y, begin, count = result(node), int(node.attributes["begin"]), int(node.attributes["count"])
+    bounds = (graph.constant([number], np.int64) for number in (begin, begin + count, 1))
+    parts = graph.parts.setdefault(y, {})
+    parts[int(node.attributes["place"])] = graph.op("Slice", graph.x(node, "source"), *bounds), count
+    if sum(size for _, size in parts.values()) < y.columns:
+        return ""
+    return graph.op("Concat", *(parts[place][0] for place in sorted(parts)), axis=1)
+
+
+def _embedding(graph: _Graph, node: Node) -> str:
+    rows = graph.op("Cast", graph.x(node, "index"), to=graph.onnx.TensorProto.INT64)
+    features = graph.op("Gather", graph.parameter(node, "table", np.asarray), rows)
+    return graph.op("Reshape", features, graph.constant([0, -1], np.int64))
 
 
 def _softmax(graph: _Graph, node: Node) -> str:
@@ -263,4 +329,13 @@ _TRANSLATIONS: dict[str, Callable[[_Graph, Node], str]] = {
     "activation_forward": _activation,
     "softmax_forward": _softmax,
     "dropout_forward": _dropout,
+    "gaussian_noise": _gaussian_noise,
+    "batch_norm_forward": _batch_norm,
+    "layer_norm_forward": _layer_norm,
+    "prelu_forward": _prelu,
+    "rescale": _rescale,
+    "normalize": _normalize,
+    "add": _add,
+    "copy_columns": _copy_columns,
+    "embedding_forward": _embedding,
 }
