@@ -13,8 +13,8 @@ from fastbp import layers
 from fastbp.activations import ActivationLayer
 from fastbp.losses import Loss
 from fastbp.model import Sequential
-from fastbp.onnx.composite import composite_activation
-from fastbp.onnx.operators import RULES, Link, refuse, rule_name
+from fastbp.onnx.chain import chain
+from fastbp.onnx.operators import Link, refuse, rule_name
 from fastbp.onnx.reading import OnnxGraph, read
 
 
@@ -22,7 +22,8 @@ def load(path: str | os.PathLike[str], *, output: str | None = None) -> Sequenti
     """Read a feed-forward network from an ONNX file, ready to predict and to be trained further.
 
     The file may come from :func:`export`, PyTorch, scikit-learn (skl2onnx), Keras or elsewhere, as long as
-    its nodes lie in a row and have a layer each: products, activations, Dropout, Flatten. Activations that
+    its nodes lie in a row, residuals aside, and have a layer each: products, activations, normalizations,
+    Dropout, Flatten. Activations that
     an exporter wrote as several operators are recognised. Samples with several axes, such as images, become
     rows of features. ``model.metadata["classes"]`` holds the labels of a classifier of scikit-learn; of a
     file from :func:`export`, loss, metadata and feature names come back as well.
@@ -58,7 +59,7 @@ def load(path: str | os.PathLike[str], *, output: str | None = None) -> Sequenti
         return _model(graph, _result(graph, output), {p.key: p.value for p in proto.metadata_props})
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
-    except (LookupError, AttributeError, TypeError, OverflowError) as error:
+    except (LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)!r} cannot be loaded: it is damaged ({error!r})") from error
 
 
@@ -66,34 +67,48 @@ def _model(graph: OnnxGraph, result: str, properties: dict[str, str]) -> Sequent
     if len(graph.inputs) != 1:
         raise ValueError(f"it must have one input, got {[value.name for value in graph.inputs]}")
     name, shape, dtype = _input(graph)
-    chain = _chain(graph, result, name)
-    chosen: list[layers.Layer] = []
-    parameters: list[dict[str, Any]] = []
-    for node, link in reversed(chain):
-        shape = _check(graph, node, link, shape)
-        if link.layer is None:
-            continue
-        below = chosen[-1] if chosen else None
-        if (
-            isinstance(below, layers.Dense)
-            and isinstance(below.activation, layers.Linear)
-            and isinstance(link.layer, ActivationLayer)
-        ):
-            below.activation = link.layer
-        else:
-            chosen.append(link.layer)
-            parameters.append(link.parameters)
+    chosen, parameters = _layers(graph, chain(graph, result, name), shape)
     model = Sequential(
         chosen or [layers.Linear()],
         loss=_loss(properties),
         input_size=math.prod(_input(graph)[1]),
         dtype=dtype,
     )
-    for layer, values in zip(chosen, parameters, strict=True):
+    for layer, values in parameters:
         for key, array in values.items():
-            setattr(layer, key, array)
+            setattr(
+                layer, key, np.broadcast_to(array, getattr(layer, key).shape) if array.size == 1 else array
+            )
     _restore(model, graph, properties)
     return model
+
+
+def _layers(
+    graph: OnnxGraph, links: list[tuple[Any, Link]], shape: tuple[int, ...]
+) -> tuple[list[layers.Layer], list[tuple[layers.Layer, dict[str, Any]]]]:
+    """Layers of a chain, and the arrays to assign to them and to those inside of them."""
+    chosen: list[layers.Layer] = []
+    parameters: list[tuple[layers.Layer, dict[str, Any]]] = []
+    for node, link in reversed(links):
+        layer = link.layer
+        if link.inner:
+            inner, own = _layers(graph, link.inner, shape)
+            layer = link.layer = layers.Residual(inner)
+            parameters += own
+        shape = _check(graph, node, link, shape)
+        if layer is None:
+            continue
+        below = chosen[-1] if chosen else None
+        if (
+            isinstance(below, layers.Dense)
+            and isinstance(below.activation, layers.Linear)
+            and isinstance(layer, ActivationLayer)
+        ):
+            below.activation = layer
+        else:
+            chosen.append(layer)
+            parameters.append((layer, link.parameters))
+    return chosen, parameters
 
 
 def _result(graph: OnnxGraph, wanted: str | None) -> str:
@@ -137,38 +152,6 @@ def _input(graph: OnnxGraph) -> tuple[str, tuple[int, ...], str]:
             "fastbp computes in float32 and float64"
         )
     return value.name, sizes[1:], kinds[tensor.elem_type]
-
-
-def _chain(graph: OnnxGraph, result: str, source: str) -> list[tuple[Any, Link]]:
-    """Links from the output back to the input."""
-    chain: list[tuple[Any, Link]] = []
-    name, seen = result, {result}
-    while name != source:
-        node = graph.producers.get(name)
-        if node is None:
-            raise ValueError(f"its output {result!r} comes from {name!r}, which nothing makes of the input")
-        link = _link(graph, node, name)
-        chain.append((node, link))
-        name = link.below
-        if name in seen:
-            raise ValueError(f"{graph.describe(node)} depends on its own result")
-        seen.add(name)
-    return chain
-
-
-def _link(graph: OnnxGraph, node: Any, name: str) -> Link:
-    found = composite_activation(graph, name) if len(graph.data_inputs(node)) > 1 else None
-    if found is None:
-        function = RULES.get(rule_name(node))
-        if function is not None and node.op_type != "Add":
-            return function(graph, node)
-        found = composite_activation(graph, name)
-        if found is None and function is not None:
-            return function(graph, node)
-    if found is None:
-        raise refuse(graph, node, "fastbp does not know this operator")
-    layer, below = found
-    return Link(below, layer)
 
 
 def _check(graph: OnnxGraph, node: Any, link: Link, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -26,7 +26,9 @@ class Link:
     layer : Layer or None
         What it is; None for what changes no number.
     parameters : dict of str to ndarray
-        Attributes of the layer to assign.
+        Attributes of the layer to assign; one with a single element is for all features.
+    inner : list of (NodeProto, Link)
+        What a residual adds, from its result back to its input; the layer is made of it.
     features : int or None
         Number of features that must come in; None for any.
     flattens : bool
@@ -38,6 +40,7 @@ class Link:
     below: str
     layer: layers.Layer | None = None
     parameters: dict[str, Array] = field(default_factory=dict)
+    inner: list[tuple[Any, Link]] = field(default_factory=list)
     features: int | None = None
     flattens: bool = False
     by_row: bool = False
@@ -170,17 +173,45 @@ def _matmul(graph: OnnxGraph, node: Any) -> Link:
     return _dense(the_input(graph, node), _matrix(graph, node, 1).T, None)
 
 
-@rule("Add")
-def _add(graph: OnnxGraph, node: Any) -> Link:
-    """Return the Dense layer that a product and a sum are."""
-    names = graph.data_inputs(node)
-    below = names[0] if len(names) == 1 else ""
-    product = graph.producers.get(below)
-    if product is None or rule_name(product) != "MatMul":
-        raise refuse(graph, node, "a sum of data is known behind MatMul only")
+def biased_product(graph: OnnxGraph, node: Any, below: str) -> Link:
+    """Return the Dense layer of a MatMul and the Add of constants to its result, `below`."""
+    product = graph.producers[below]
     weight = _matrix(graph, product, 1).T
     position = 1 - list(node.input).index(below)
     return _dense(the_input(graph, product), weight, _bias(graph, node, position, len(weight)))
+
+
+# ---- normalization -------------------------------------------------------------------------------
+
+
+def _factors(graph: OnnxGraph, node: Any, names: tuple[str, ...]) -> dict[str, Array]:
+    """The constants behind the data, as vectors."""
+    positions = range(1, len(names) + 1)
+    return {
+        name: vector(graph, node, position)
+        for name, position in zip(names, positions, strict=True)
+        if position < len(node.input) and node.input[position]
+    }
+
+
+@rule("BatchNormalization")
+def _batch_normalization(graph: OnnxGraph, node: Any) -> Link:
+    a = graph.attributes(node, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1)
+    if a["training_mode"]:
+        raise refuse(graph, node, "it normalises by the batch, training_mode must be 0")
+    factors = _factors(graph, node, ("gamma", "beta", "moving_mean", "moving_variance"))
+    layer = layers.BatchNormalization(a["momentum"], a["epsilon"])
+    return Link(the_input(graph, node), layer, factors, features=factors["gamma"].size, by_row=True)
+
+
+@rule("LayerNormalization")
+def _layer_normalization(graph: OnnxGraph, node: Any) -> Link:
+    a = graph.attributes(node, axis=-1, epsilon=1e-5, stash_type=1)
+    if a["axis"] not in (1, -1):
+        raise refuse(graph, node, f"axis must be 1 or -1, got {a['axis']}")
+    factors = _factors(graph, node, ("gamma", "beta"))
+    layer = layers.LayerNormalization(a["epsilon"], center="beta" in factors)
+    return Link(the_input(graph, node), layer, factors, features=factors["gamma"].size, by_row=True)
 
 
 # ---- activations ---------------------------------------------------------------------------------
@@ -207,6 +238,17 @@ for _name, _kind in {
 @rule("LeakyRelu")
 def _leaky_relu(graph: OnnxGraph, node: Any) -> Link:
     return Link(the_input(graph, node), layers.LeakyReLU(graph.attributes(node, alpha=0.01)["alpha"]))
+
+
+@rule("PRelu")
+def _prelu(graph: OnnxGraph, node: Any) -> Link:
+    return prelu(the_input(graph, node), vector(graph, node, 1))
+
+
+def prelu(below: str, alpha: Array) -> Link:
+    """Return a PReLU layer with one slope for each feature, or one for all."""
+    features = alpha.size if alpha.size > 1 else None
+    return Link(below, layers.PReLU(), {"alpha": alpha}, features=features, by_row=True)
 
 
 @rule("Elu")
