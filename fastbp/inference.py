@@ -96,6 +96,6 @@ def trace(model: LayerStack) -> Inference:
     parameters = {}
     for declaration in graph.declarations:
         t = places[declaration.name]
-        memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
-        parameters[declaration.value] = declaration.name, memory
+        memory = flat[t.offset : t.offset + t.rows * t.stride].reshape(t.rows, t.stride)
+        parameters[declaration.value] = declaration.name, memory[:, : t.columns]
     return Inference(tuple(graph.nodes), x, y, parameters, tuple(graph.indices))

@@ -80,17 +80,15 @@ def _activations() -> list[tuple[Form, layers.Layer]]:
     tanh = ("Tanh", _product(_number(slope), _sum(X, cube)))
     factored = ("Tanh", _product(_number(slope), X, _sum(one, _product(_number(0.044715), X, X))))
     stable = _sum(("Max", X, _number(0.0)), ("Log", _sum(one, ("Exp", _product(_number(-1.0), ("Abs", X))))))
+    # PyTorch's softplus is x itself above 20
+    thresholded = ("Where", ("Greater", X, _number(20.0)), X, softplus)
     return [
         (_product(X, ("Sigmoid", X)), layers.SiLU()),
-        (_product(X, ("Tanh", softplus)), layers.Mish()),
-        (_product(X, ("Tanh", stable)), layers.Mish()),
+        *((_product(X, ("Tanh", form)), layers.Mish()) for form in (softplus, stable, thresholded)),
+        *((form, layers.Softplus()) for form in (stable, thresholded, ("Log", _sum(one, ("Exp", X))))),
         (_product(half, X, _sum(one, erf)), layers.GELU()),
         (_product(half, X, _sum(one, tanh)), layers.GELU("tanh")),
         (_product(half, X, _sum(one, factored)), layers.GELU("tanh")),
-        (stable, layers.Softplus()),
-        (("Log", _sum(one, ("Exp", X))), layers.Softplus()),
-        # PyTorch's softplus is x itself above 20
-        (("Where", ("Greater", X, _number(20.0)), X, softplus), layers.Softplus()),
     ]
 
 
