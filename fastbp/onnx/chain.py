@@ -53,7 +53,7 @@ def _link(graph: OnnxGraph, node: Any, name: str) -> Link:
 
 
 # Last operators of activations that take one value.
-_MAYBE_COMPOSITE = ("Add", "Mul", "Div", "Log")
+_MAYBE_COMPOSITE = ("Add", "Mul", "Div", "Log", "Max")
 
 
 def _sum(graph: OnnxGraph, node: Any) -> Link:

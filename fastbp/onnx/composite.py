@@ -83,6 +83,7 @@ def _activations() -> list[tuple[Form, layers.Layer]]:
     # PyTorch's softplus is x itself above 20
     thresholded = ("Where", ("Greater", X, _number(20.0)), X, softplus)
     return [
+        (("Max", X, _number(0.0)), layers.ReLU()),
         (_product(X, ("Sigmoid", X)), layers.SiLU()),
         *((_product(X, ("Tanh", form)), layers.Mish()) for form in (softplus, stable, thresholded)),
         *((form, layers.Softplus()) for form in (stable, thresholded, ("Log", _sum(one, ("Exp", X))))),
@@ -93,7 +94,7 @@ def _activations() -> list[tuple[Form, layers.Layer]]:
 
 
 _UNARY = ("Sigmoid", "Tanh", "Erf", "Softplus", "Exp", "Log", "Abs")
-_ORDERED = ("Where", "Greater", "Min", "Max")
+_ORDERED = ("Where", "Greater", "Less", "Min", "Max")
 
 
 def _form(graph: OnnxGraph, name: str, x: str, seen: dict[str, Form | None], depth: int = 0) -> Form | None:
@@ -125,14 +126,16 @@ def _form_of_node(
         return a
     if kind == "Neg":
         return _product(_number(-1.0), a)
+    if kind == "Where" and a[0] == "Less" and len(more) == 2:
+        return (kind, ("Greater", *a[1:]), more[1], more[0])
     if kind in _UNARY or kind in _ORDERED:
         return (kind, a, *more)
     if b is None:
         return None
     if kind == "Mul":
         return _product(a, b)
-    if kind == "Add":
-        return _sum(a, b)
+    if kind in ("Add", "Sum"):
+        return _sum(a, b, *more[1:])
     if kind == "Sub":
         return _sum(a, _product(_number(-1.0), b))
     if kind == "Div" and b[0] == "number" and b[1] != 0:
@@ -167,7 +170,8 @@ def _with_slope(form: Form) -> layers.Layer | None:
     above, below = form[2], form[3]
     if _equal(above, X) and below[:1] == ("product",) and below[2] == (X,) and below[1] >= 0:
         return layers.LeakyReLU(below[1])
-    exponential = _sum(_number(-1.0), ("Exp", ("Min", X, _number(0.0))))
+    plain, bounded = (_sum(_number(-1.0), ("Exp", x)) for x in (X, ("Min", X, _number(0.0))))
+    exponential = plain if _equal(below, plain) or _equal(below[2:], ((plain,),)) else bounded
     if below[:1] == ("product",) and _equal(below[2], (exponential,)):
         scale = above[1] if above[:1] == ("product",) and above[2] == (X,) else 1.0
         if _equal(scale, 1.0507009873554805) and _equal(below[1], 1.7580993408473766):

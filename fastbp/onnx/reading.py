@@ -18,6 +18,14 @@ from fastbp.onnx.library import library
 
 # Bytes: protobuf's own limit for a message.
 LARGEST_FILE = 2**31 - 1
+# Operators that exporters leave between single numbers.
+_ARITHMETIC: dict[str, Any] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "Sqrt": np.sqrt,
+}
 STANDARD, ML = ("", "ai.onnx"), ("ai.onnx.ml",)
 
 
@@ -88,9 +96,18 @@ class OnnxGraph:
         if node.op_type == "Constant":
             self.constants[node.output[0]] = self._constant(node)
             return
-        if node.op_type not in ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze"):
+        if node.op_type == "CastLike" and node.input and node.input[0] in self.constants:
+            self.constants[node.output[0]] = self.constants[node.input[0]]  # data has the model's dtype
             return
         if not node.input or any(name not in self.constants for name in node.input):
+            return
+        if node.op_type in _ARITHMETIC:
+            values = [self.constants[name] for name in node.input]
+            if all(value.size == 1 and value.dtype.kind in "fi" for value in values):
+                with np.errstate(all="ignore"):
+                    self.constants[node.output[0]] = np.asarray(_ARITHMETIC[node.op_type](*values))
+            return
+        if node.op_type not in ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze"):
             return
         x = self.constants[node.input[0]]
         try:
