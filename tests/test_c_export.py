@@ -3,8 +3,10 @@
 import ctypes
 import os
 import re
+import runpy
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import fastbp as bp
 from fastbp import layers
 
+NETWORKS = runpy.run_path(str(Path(__file__).with_name("networks.py")))
 CC = shutil.which("gcc") or shutil.which("cc")
 ARM = shutil.which("arm-none-eabi-gcc")
 WARNINGS = ["-O2", "-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic"]
@@ -120,6 +123,18 @@ def test_float32_is_what_predict_gives(path, everything):
     result = self_test(path)
     assert result.returncode == 0, result.stdout
     assert result.stdout.startswith("largest difference ")
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS["STACKS"] if name not in NETWORKS["ACTIVATIONS"]])
+def test_every_layer(path, name):
+    model, inputs = NETWORKS["make"](name)
+    model.export_c(path)
+    expected = model.predict(inputs)
+    got = computed(path, inputs, model.output_size)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    model.export_c(path, dtype="int8", calibration=inputs)
+    result = self_test(path)
+    assert result.returncode == 0, result.stdout
 
 
 def test_int8_on_digits(path, digits):

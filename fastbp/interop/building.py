@@ -55,7 +55,8 @@ def build(
     )
     for layer, values in joined:
         for name, array in values.items():
-            setattr(layer, name, array)
+            shape = getattr(layer, name).shape  # one number may stand for all features
+            setattr(layer, name, np.broadcast_to(array, shape) if array.size == 1 else array)
     return model
 
 
@@ -63,8 +64,9 @@ def _input_size(parts: Sequence[Part]) -> int:
     for layer, values in parts:
         if isinstance(layer, Dense):
             return int(values["weight"].shape[1])
-        for array in values.values():  # what has a number for each feature
-            return array.size
+        sizes = [array.size for array in values.values() if array.size > 1]
+        if sizes:  # numbers of each feature
+            return sizes[0]
     raise ValueError("no layer tells the number of inputs; give input_size=...")
 
 

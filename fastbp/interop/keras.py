@@ -19,7 +19,8 @@ def from_keras(model: Any) -> Sequential:
     Parameters
     ----------
     model : keras.Sequential, or a keras.Model whose layers lie in a row
-        Built. Sequentials in it are followed. Dense, Dropout, Flatten and the activations are known.
+        Built. Sequentials in it are followed. Dense, Dropout, GaussianNoise, the normalizations, Rescaling,
+        PReLU, Flatten and the activations are known.
 
     Returns
     -------
@@ -63,14 +64,37 @@ def _part(theirs: Any) -> list[Part]:
         )
     layer = make(config)
     arrays = [copied(array) for array in theirs.get_weights()]
+    if isinstance(layer, layers.Normalization):
+        arrays = _statistics(config, arrays)
     return [(layer, dict(zip(_arrays(layer), _turned(layer, arrays), strict=True)))]
+
+
+def _statistics(config: Mapping[str, Any], arrays: list[Array]) -> list[Array]:
+    """Mean and variance of a Normalization, given to its constructor or taken from data."""
+    if config["invert"] or config["axis"] not in (-1, 1, [-1], [1], (-1,), (1,)):
+        raise ValueError(
+            f"layer {config['name']!r}: a Normalization must go over the rows and not be inverted"
+        )
+    given = [config.get("mean"), config.get("variance")]
+    if any(value is None for value in given):
+        given = arrays[:2]
+    return [np.ravel(np.asarray(value, np.float32)) for value in given]
 
 
 def _arrays(layer: Layer) -> list[str]:
     """Names of the arrays of a layer, in the order of Keras' get_weights."""
     if isinstance(layer, layers.Dense):
         return ["weight", "bias"] if layer.use_bias else ["weight"]
-    return []
+    if isinstance(layer, layers.BatchNormalization | layers.LayerNormalization):
+        factors = ["gamma"] * layer.scale + ["beta"] * layer.center
+        return (
+            factors
+            if isinstance(layer, layers.LayerNormalization)
+            else [*factors, "moving_mean", "moving_variance"]
+        )
+    if isinstance(layer, layers.PReLU):
+        return ["alpha"]
+    return ["mean", "variance"] if isinstance(layer, layers.Normalization) else []
 
 
 def _turned(layer: Layer, arrays: list[Array]) -> list[Array]:
@@ -103,6 +127,18 @@ def _dense(config: Mapping[str, Any]) -> Layer:
     )
 
 
+def _batch_normalization(config: Mapping[str, Any]) -> Layer:
+    return layers.BatchNormalization(
+        config["momentum"], config["epsilon"], center=config["center"], scale=config["scale"]
+    )
+
+
+def _layer_normalization(config: Mapping[str, Any]) -> Layer:
+    if config.get("rms_scaling"):
+        raise ValueError(f"layer {config['name']!r}: rms_scaling is not in fastbp")
+    return layers.LayerNormalization(config["epsilon"], center=config["center"], scale=config["scale"])
+
+
 def _relu(config: Mapping[str, Any]) -> Layer:
     if config["max_value"] is not None or config["threshold"]:
         raise ValueError(f"layer {config['name']!r}: a ReLU with max_value or threshold is not in fastbp")
@@ -113,6 +149,12 @@ def _relu(config: Mapping[str, Any]) -> Layer:
 _FROM: dict[str, Callable[[Mapping[str, Any]], Layer]] = {
     "Dense": _dense,
     "Dropout": lambda c: layers.Dropout(c["rate"]),
+    "BatchNormalization": _batch_normalization,
+    "LayerNormalization": _layer_normalization,
+    "PReLU": lambda c: layers.PReLU(),
+    "Normalization": lambda c: layers.Normalization(),
+    "Rescaling": lambda c: layers.Rescaling(c["scale"], c["offset"]),
+    "GaussianNoise": lambda c: layers.GaussianNoise(c["stddev"]),
     "Activation": lambda c: _activation(c["activation"]),
     "ReLU": _relu,
     "LeakyReLU": lambda c: layers.LeakyReLU(c["negative_slope"]),
@@ -148,7 +190,7 @@ def to_keras(model: Sequential) -> Any:
         theirs = _layer(keras, layer, model.dtype)
         net.add(theirs)
         arrays = [copied(getattr(layer, name)) for name in _arrays(layer)]
-        if arrays:
+        if arrays and not isinstance(layer, layers.Normalization):
             theirs.set_weights(_turned(layer, arrays))
     return net
 
@@ -160,6 +202,23 @@ def _layer(keras: Any, layer: Layer, dtype: str) -> Any:
         return keras.layers.Dense(layer.units, activation=activation, use_bias=layer.use_bias, **common)
     if isinstance(layer, layers.Dropout):
         return keras.layers.Dropout(layer.rate, **common)
+    if isinstance(layer, layers.BatchNormalization):
+        shared = {"epsilon": layer.epsilon, "center": layer.center, "scale": layer.scale}
+        return keras.layers.BatchNormalization(momentum=layer.momentum, **shared, **common)
+    if isinstance(layer, layers.LayerNormalization):
+        shared = {"epsilon": layer.epsilon, "center": layer.center, "scale": layer.scale}
+        return keras.layers.LayerNormalization(**shared, **common)
+    if isinstance(layer, layers.PReLU):
+        return keras.layers.PReLU(**common)
+    if isinstance(layer, layers.Normalization):
+        statistics = {"mean": copied(layer.mean), "variance": copied(layer.variance)}
+        return keras.layers.Normalization(**statistics, **common)
+    if isinstance(layer, layers.Rescaling):
+        return keras.layers.Rescaling(layer.scale, layer.offset, **common)
+    if isinstance(layer, layers.GaussianNoise):
+        return keras.layers.GaussianNoise(layer.stddev, **common)
+    if isinstance(layer, layers.Flatten):
+        return keras.layers.Flatten(**common)
     activation = activation_of(layer)
     if activation is not None:
         return keras.layers.Activation(_keras_activation(keras, activation), **common)

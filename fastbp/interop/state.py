@@ -12,7 +12,17 @@ from fastbp.layer import Layer
 from fastbp.model import Sequential
 
 # By the kind of the layer: names of its arrays here, and in PyTorch.
-TORCH_NAMES: dict[str, dict[str, str]] = {"Dense": {"weight": "weight", "bias": "bias"}}
+TORCH_NAMES: dict[str, dict[str, str]] = {
+    "Dense": {"weight": "weight", "bias": "bias"},
+    "BatchNormalization": {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    },
+    "LayerNormalization": {"gamma": "weight", "beta": "bias"},
+    "PReLU": {"alpha": "weight"},
+}
 
 
 def save_weights(model: Sequential, path: str | os.PathLike[str]) -> None:

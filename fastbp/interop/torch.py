@@ -18,7 +18,8 @@ def from_torch(module: Any, *, input_size: int | None = None) -> Sequential:
     Parameters
     ----------
     module : torch.nn.Sequential or a single layer
-        Sequentials in it are followed. Linear, Dropout, Flatten, Identity and the activations are known.
+        Sequentials in it are followed. Linear, BatchNorm1d, LayerNorm, PReLU, Dropout, Flatten, Identity and
+        the activations are known.
     input_size : int, optional
         Where no layer with weights tells it.
 
@@ -87,8 +88,29 @@ def _softplus(module: Any) -> Layer:
     return layers.Softplus()
 
 
+def _batch_norm(module: Any) -> Layer:
+    """PyTorch's momentum is what an average loses, and its running variance is the unbiased one."""
+    if not module.track_running_stats or module.momentum is None:
+        raise ValueError("BatchNorm1d must keep running averages: track_running_stats=True and a momentum")
+    return layers.BatchNormalization(
+        1 - module.momentum, module.eps, center=module.affine, scale=module.affine, unbiased=True
+    )
+
+
+def _layer_norm(module: Any) -> Layer:
+    if len(module.normalized_shape) != 1:
+        raise ValueError(f"LayerNorm must go over the features, got the shape {module.normalized_shape}")
+    affine = bool(module.elementwise_affine)
+    return layers.LayerNormalization(
+        module.eps, center=affine and getattr(module, "bias", None) is not None, scale=affine
+    )
+
+
 _FROM: dict[str, Callable[[Any], Layer]] = {
     "Linear": lambda m: layers.Dense(m.out_features, use_bias=m.bias is not None),
+    "BatchNorm1d": _batch_norm,
+    "LayerNorm": _layer_norm,
+    "PReLU": lambda m: layers.PReLU(),
     "Dropout": lambda m: layers.Dropout(m.p),
     "ReLU": lambda m: layers.ReLU(),
     "LeakyReLU": lambda m: layers.LeakyReLU(m.negative_slope),
@@ -146,8 +168,16 @@ def _module(nn: Any, layer: Layer, dtype: Any) -> Any:
     if isinstance(layer, layers.Dense):
         rows, columns = layer.weight.shape
         return nn.Linear(columns, rows, bias=layer.use_bias, dtype=dtype)
+    if isinstance(layer, layers.BatchNormalization):
+        return _to_batch_norm(nn, layer, dtype)
+    if isinstance(layer, layers.LayerNormalization):
+        return _to_layer_norm(nn, layer, dtype)
+    if isinstance(layer, layers.PReLU):
+        return nn.PReLU(layer.alpha.size, dtype=dtype)
     if isinstance(layer, layers.Dropout):
         return nn.Dropout(layer.rate)
+    if isinstance(layer, layers.Flatten):
+        return nn.Flatten()
     activation = activation_of(layer)
     if isinstance(activation, layers.Linear):
         return nn.Identity()
@@ -162,3 +192,17 @@ def _module(nn: Any, layer: Layer, dtype: Any) -> Any:
     if activation is not None:
         return getattr(nn, type(activation).__name__)()
     raise ValueError(f"layer {layer.name!r}, {layer!r}, has no module in PyTorch")
+
+
+def _to_batch_norm(nn: Any, layer: layers.BatchNormalization, dtype: Any) -> Any:
+    if layer.center != layer.scale:
+        raise ValueError(f"layer {layer.name!r}: PyTorch has both gamma and beta or none of them")
+    return nn.BatchNorm1d(
+        layer.moving_mean.size, layer.epsilon, 1 - layer.momentum, affine=layer.scale, dtype=dtype
+    )
+
+
+def _to_layer_norm(nn: Any, layer: layers.LayerNormalization, dtype: Any) -> Any:
+    if not layer.scale:
+        raise ValueError(f"layer {layer.name!r}: PyTorch's LayerNorm has gamma, or neither gamma nor beta")
+    return nn.LayerNorm(layer.gamma.size, layer.epsilon, bias=layer.center, dtype=dtype)

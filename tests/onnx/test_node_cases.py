@@ -13,7 +13,7 @@ from onnx.backend.test.case import node as node_cases
 
 from fastbp import onnx as fastbp_onnx
 
-# How many must pass, by the module of the package that makes them; some spell an operator out in simpler ones.
+# How many must pass, by the module that makes them; some of them spell an operator out in simpler ones.
 EXPECTED = {
     "dropout": 6,
     "elu": 6,
