@@ -65,20 +65,20 @@ def _part(theirs: Any) -> list[Part]:
     layer = make(config)
     arrays = [copied(array) for array in theirs.get_weights()]
     if isinstance(layer, layers.Normalization):
-        arrays = _statistics(config, arrays)
+        arrays = _statistics(config, arrays, theirs.compute_dtype)
     return [(layer, dict(zip(_arrays(layer), _turned(layer, arrays), strict=True)))]
 
 
-def _statistics(config: Mapping[str, Any], arrays: list[Array]) -> list[Array]:
+def _statistics(config: Mapping[str, Any], arrays: list[Array], dtype: str) -> list[Array]:
     """Mean and variance of a Normalization, given to its constructor or taken from data."""
     if config["invert"] or config["axis"] not in (-1, 1, [-1], [1], (-1,), (1,)):
         raise ValueError(
             f"layer {config['name']!r}: a Normalization must go over the rows and not be inverted"
         )
-    given = [config.get("mean"), config.get("variance")]
+    given: list[Any] = [config.get("mean"), config.get("variance")]
     if any(value is None for value in given):
-        given = arrays[:2]
-    return [np.ravel(np.asarray(value, np.float32)) for value in given]
+        given = list(arrays[:2])
+    return [np.ravel(np.asarray(value, dtype)) for value in given]
 
 
 def _arrays(layer: Layer) -> list[str]:
@@ -174,7 +174,8 @@ def to_keras(model: Sequential) -> Any:
     Returns
     -------
     keras.Sequential
-        Not compiled.
+        Not compiled. Keras casts samples to 32 bits before a model of 64, unless
+        ``keras.config.set_floatx("float64")`` was called.
 
     Raises
     ------
@@ -185,7 +186,6 @@ def to_keras(model: Sequential) -> Any:
     """
     keras = imported("keras", "to_keras")
     net = keras.Sequential([keras.Input((model.input_size,), dtype=model.dtype)])
-    net.dtype_policy = keras.DTypePolicy(model.dtype)  # otherwise it casts what comes in to 32 bits
     for layer in model.layers:
         theirs = _layer(keras, layer, model.dtype)
         net.add(theirs)
