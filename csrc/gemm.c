@@ -14,6 +14,7 @@
 
 /* A few vectors between packed rows keep them from falling onto the same cache lines. */
 enum { SKEW = 16 };
+enum { PACK_ROWS = 1024 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -36,8 +37,7 @@ static void run(const fbp_gemm *g, char *scratch) {
     char *packed_b = scratch, *packed_a = scratch + scratch_b(kernels);
     /* In place, B costs a cache line per row and group: fine as long as it stays in the first-level cache or is
      * used for a few tiles only. */
-    const int pack_b =
-        g->b_column != 1 || !g->b_padded || (g->m > 24 && g->n > kernels->group && g->k * g->b_row * element > 16384);
+    const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > PACK_ROWS && g->n > kernels->group);
     const int do_pack_a = g->a_step != 1 && g->n > 2 * kernels->group && g->k * g->a_step * element > 32768;
 
     fbp_block block = {.c_row = g->c_row, .padded = g->c_padded};

@@ -73,7 +73,7 @@ def features(X: object, *, dtype: str, columns: int | None = None, argument: str
                 f": use {argument}.reshape(-1, 1) for one feature or {argument}.reshape(1, -1) for one sample"
             )
         elif len(shape) > 2:
-            hint = f": begin the model with Flatten(), or use {argument}.reshape(len({argument}), -1)"
+            hint = f": use {argument}.reshape(len({argument}), -1), or begin the model with Flatten()"
         raise ValueError(f"{argument} must have 2 dimensions (samples, features), not shape {shape}{hint}")
     _require_some(table)
     if columns is not None and shape[1] != columns:

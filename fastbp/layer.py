@@ -109,12 +109,10 @@ class Layer(Configurable):
             if layer != self.name:
                 continue
             self._flat, tensor = parameters, parameter.tensor
-            place = slice(tensor.offset, tensor.offset + tensor.rows * tensor.columns)
-            shape = tensor.rows, tensor.columns
-            view = self.view(name, parameters[place].reshape(shape))
+            view = self.view(name, tensor.matrix(parameters))
             if parameter.trained:
                 self._parameters[name] = view
-                self._gradients[name] = self.view(name, gradients[place].reshape(shape))
+                self._gradients[name] = self.view(name, tensor.matrix(gradients))
             else:
                 self._statistics[name] = view
             if parameter.initializer is not None:

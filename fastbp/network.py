@@ -174,8 +174,7 @@ class Network:
                 if not parameter.trained:
                     continue
                 layer, _, name = parameter.name.partition(".")
-                t = parameter.tensor
-                memory = flat[t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
+                memory = parameter.tensor.matrix(flat)
                 views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
         return views
 

@@ -16,12 +16,20 @@ CSRC = ROOT / "csrc"
 GROUPS = {
     "basics": ("_version checks configurable console", ""),
     "plan": ("engine engine.plan engine.graph", ""),
-    "descriptions": ("initializers layer activations layers losses optimizers", "basics plan"),
+    "descriptions": (
+        "initializers layer activations normalization prelu scaling structure shape embedding layers losses "
+        "optimizers",
+        "basics plan",
+    ),
     "planner": ("engine.layout engine.planner", "basics plan descriptions"),
-    "interpreters": ("engine.reference engine.formulas engine.random engine._native", "plan"),
+    "interpreters": (
+        "engine.reference engine.reference_layers engine.operations engine.formulas engine.random "
+        "engine._native",
+        "plan",
+    ),
     "choice": ("engine.backend", "plan interpreters"),
     "machine": ("threads config", "basics choice"),
-    "data": ("array_like data metrics", "basics"),
+    "data": ("array_like data metrics", "basics plan"),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),

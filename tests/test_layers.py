@@ -10,19 +10,30 @@ import pytest
 from fastbp import initializers, losses, optimizers
 from fastbp import layers as bp_layers
 from fastbp.engine.planner import build
-from fastbp.initializers import Constant, HeNormal, Orthogonal
+from fastbp.initializers import Constant, HeNormal, Orthogonal, RandomUniform
 from fastbp.layers import (
     ELU,
     GELU,
     SELU,
     Activation,
+    BatchNormalization,
+    Branches,
     Dense,
     Dropout,
+    Embedding,
+    Flatten,
+    GaussianNoise,
     Layer,
+    LayerNormalization,
     LeakyReLU,
     Linear,
     Mish,
+    Normalization,
+    PReLU,
     ReLU,
+    Rescaling,
+    Reshape,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
@@ -49,6 +60,18 @@ LAYERS = [
     Dense(units=2, activation=LeakyReLU(0.2), kernel_initializer=Orthogonal(gain=2.0)),
     Dense(2, "gelu_tanh"),
     Dropout(0.25, name="drop"),
+    GaussianNoise(0.1),
+    BatchNormalization(0.9, 1e-5, gamma_initializer="zeros", unbiased=True),
+    LayerNormalization(scale=False, name="norm"),
+    PReLU(Constant(0.25)),
+    Rescaling(0.5, offset=-1.0),
+    Normalization(),
+    Embedding(9, 4),
+    Embedding(9, 4, RandomUniform(-1.0, maxval=1.0)),
+    Residual([Dense(3, "relu"), ReLU(), Dropout(0.5, name="inner")]),
+    Branches([Embedding(3, 2), [Dense(2), "tanh"], []], [[0], range(1, 4), None]),
+    Flatten(),
+    Reshape((2, -1)),
     Activation("swish"),
     *(kind() for kind in (Linear, ReLU, SELU, SiLU, Mish, Sigmoid, Tanh, Softplus, Softmax)),
     LeakyReLU(negative_slope=0.3),
@@ -287,7 +310,7 @@ def test_views_are_live():
     layer.weight[1, 2] = 7.0
     rows, columns = plan.parameters[0].tensor.rows, plan.parameters[0].tensor.columns
     assert (rows, columns) == (3, 2)
-    assert parameters[2 * columns + 1] == 7.0  # in memory (in, out)
+    assert plan.parameters[0].tensor.matrix(parameters)[2, 1] == 7.0  # in memory (in, out)
     gradients[0] = 3.0
     assert layer.weight_grad[0, 0] == 3.0
     layer.bias_grad[1] = 4.0
@@ -298,11 +321,11 @@ def test_views_are_live():
 
 def test_assigning_copies_in():
     layer = Dense(2)
-    _, parameters, _ = built(layer, dtype="float32")
+    plan, parameters, _ = built(layer, dtype="float32")
     view, mine = layer.weight, np.arange(6).reshape(2, 3)
     layer.weight = mine
     np.testing.assert_array_equal(view, mine)
-    np.testing.assert_array_equal(parameters[:6], [0, 3, 1, 4, 2, 5])
+    np.testing.assert_array_equal(plan.parameters[0].tensor.matrix(parameters), mine.T)
     layer.bias = [1, 2]
     assert layer.bias.dtype == "float32"
     with pytest.raises(ValueError, match=r"dense.weight must have shape \(2, 3\), got \(3, 2\)"):

@@ -130,6 +130,22 @@ INLINE vec vec_sqrt(vec v) {
 #endif
 }
 
+/* 1 / v and 1 / sqrt(v) to full precision where a good estimate makes them cheaper than a division: one Newton
+ * step on 14 bits of float32. For positive normal v; the machine's division and root elsewhere. */
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+INLINE vec vec_reciprocal(vec v) {
+    vec r = _mm512_rcp14_ps(v);
+    return r + r * (1 - v * r);
+}
+INLINE vec vec_positive_sqrt(vec v) {
+    vec r = _mm512_rsqrt14_ps(_mm512_max_ps(v, _mm512_set1_ps(0x1p-126f))), root = v * r;
+    return root + (v - root * root) * ((real)0.5 * r);
+}
+#else
+INLINE vec vec_reciprocal(vec v) { return 1 / v; }
+INLINE vec vec_positive_sqrt(vec v) { return vec_sqrt(v); }
+#endif
+
 #define SIGN_BIT ((integer)((uint64_t)1 << (REAL_BITS - 1)))
 INLINE ivec vec_bits(integer s) { return s - (ivec){0}; }
 INLINE vec vec_abs(vec v) { return (vec)((ivec)v & vec_bits((integer)~SIGN_BIT)); }
@@ -140,20 +156,43 @@ INLINE vec vec_copysign(vec a, vec b) {
 /* a * b + c, one rounding where the machine has FMA (contracted by the compiler) */
 INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
 
-/* sum of the lanes, always in the same order: halves folded onto each other */
-INLINE real vec_sum(vec v) {
-    UNROLL
-    for (int half = VL / 2; half > 0; half /= 2) {
-        UNROLL
-        for (int i = 0; i < half; i++) v[i] += v[i + half];
+/* Sum and maximum over the lanes, always in the same order: halves folded onto each other. */
+#define FOLD(type, count, v, OPERATION)                                         \
+    UNROLL                                                                      \
+    for (int half = (count) / 2; half > 0; half /= 2) {                         \
+        type other = {0};                                                       \
+        UNROLL                                                                  \
+        for (int i = 0; i < (count); i++) other[i] = (v)[(i + half) % (count)]; \
+        (v) = OPERATION((v), other);                                            \
     }
+#define ADD(a, b) ((a) + (b))
+INLINE real vec_sum(vec v) {
+    FOLD(vec, VL, v, ADD)
     return v[0];
 }
 INLINE real vec_largest(vec v) {
-    real m = v[0];
-    UNROLL
-    for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
-    return m;
+    FOLD(vec, VL, v, vec_max)
+    return v[0];
+}
+
+/* as many doubles as fill a vector: where sums are kept that must not lose digits */
+enum { WIDE = VECTOR_BYTES / 8 };
+typedef double wide_vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real narrow_vec __attribute__((vector_size(WIDE * sizeof(real))));
+
+/* the lanes as doubles, of float32 the upper half added to the lower one */
+INLINE wide_vec vec_widen(vec v) {
+#if REAL_BITS == 64
+    return v;
+#else
+    narrow_vec part[2];
+    memcpy(part, &v, sizeof v);
+    return __builtin_convertvector(part[0], wide_vec) + __builtin_convertvector(part[1], wide_vec);
+#endif
+}
+INLINE double wide_sum(wide_vec v) {
+    FOLD(wide_vec, WIDE, v, ADD)
+    return v[0];
 }
 
 #endif

@@ -26,14 +26,6 @@ static const real LOG_TAIL[] = {
     R(0.2995919673),
 };
 #define TANH_CENTRE R(0.55)
-/* error 1.3e-8 on [0.0, 0.3025] */
-static const real TANH_TAIL[] = {
-    R(-0.3333333201),
-    R(0.1333311373),
-    R(-0.05390942883),
-    R(0.02130938866),
-    R(-0.006610227831),
-};
 #define CDF_CENTRE R(0.625)
 #define CDF_ZERO R(1.25)
 #define CDF_POLE R(2.25)

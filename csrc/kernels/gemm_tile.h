@@ -15,6 +15,9 @@
 #define GROUP (VECTORS * VL)
 #define MAX_TILE_ROWS 14
 
+/* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
+#define AHEAD 6
+
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
  * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
 INLINE int group_vectors(int64_t left) {
@@ -71,6 +74,7 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
         UNROLL
         for (int v = 0; v < vectors; v++) {
             bv[v] = vec_load(b + v * VL);
+            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(b + AHEAD * b_step + v * VL);
         }
         UNROLL
         for (int i = 0; i < rows; i++) {
@@ -88,6 +92,11 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
             vec_store(z + (i * vectors + v) * VL, acc[i][v]);
         finish_edge(g, rows, columns, z, vectors * VL, i0, j0);
         return;
+    }
+    if (columns < vectors * VL) { /* padding is 0 and stays 0 */
+        const ivec lanes = lane_numbers() < vec_bits((integer)(columns - (vectors - 1) * VL));
+        UNROLL
+        for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
     }
     const fbp_epilogue *e = g->epilogue;
     real *c = (real *)g->c + i0 * g->c_row + j0;

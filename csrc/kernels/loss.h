@@ -19,16 +19,6 @@
 
 enum { LOSS_sum, LOSS_mean }; /* reductions over the columns */
 
-/* The lanes' own sums in double, and the sum over all of them. */
-INLINE void add_lanes(double lanes[VL], vec v) {
-    for (int i = 0; i < VL; i++) lanes[i] += (double)v[i];
-}
-INLINE double sum_lanes(const double lanes[VL]) {
-    double total = 0;
-    for (int i = 0; i < VL; i++) total += lanes[i];
-    return total;
-}
-
 /* one element's loss and its derivative */
 typedef struct {
     vec loss, slope;
@@ -73,13 +63,30 @@ INLINE void elementwise_rows(const int loss, const int reduction, double paramet
     for (int64_t i = 0; i < rows; i++, p += p_row, y += y_row) {
         const double w = weight ? (double)weight[i] : 1;
         const vec factor = vec_set(R(scale * w * share));
-        double lanes[VL] = {0};
+        wide_vec total = {0};
         FOR_EACH_SPAN(columns) {
             loss_pair l = loss_vec(loss, vec_set(R(parameter)), load_span(p, span), load_span(y, span));
-            add_lanes(lanes, (vec)((ivec)l.loss & lanes_of_span(span)));
+            total += vec_widen((vec)((ivec)l.loss & lanes_of_span(span)));
             if (delta) store_span(delta + i * delta_row, span, factor * l.slope);
         }
-        row_loss[i] = w * share * sum_lanes(lanes);
+        row_loss[i] = w * share * wide_sum(total);
+    }
+}
+
+/* One column: a vector of rows at a time. */
+INLINE void elementwise_column(const int loss, double parameter, double scale, int64_t rows, const real *p,
+                               ptrdiff_t p_row, const real *y, ptrdiff_t y_row, const real *weight, double *row_loss,
+                               real *delta, ptrdiff_t delta_row) {
+    for (int64_t i = 0; i < rows; i += VL, p += VL * p_row, y += VL * y_row) {
+        const int count = (int)(rows - i < VL ? rows - i : VL);
+        vec prediction = {0}, target = {0};
+        for (int k = 0; k < count; k++) prediction[k] = p[k * p_row], target[k] = y[k * y_row];
+        const loss_pair l = loss_vec(loss, vec_set(R(parameter)), prediction, target);
+        for (int k = 0; k < count; k++) {
+            const double w = weight ? (double)weight[i + k] : 1;
+            row_loss[i + k] = w * (double)l.loss[k];
+            if (delta) delta[(i + k) * delta_row] = R(scale * w) * l.slope[k];
+        }
     }
 }
 
@@ -87,10 +94,14 @@ static void elementwise_loss(int loss, double parameter, double scale, int64_t r
                              const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
                              const void *weight, double *row_loss, void *delta, ptrdiff_t delta_row) {
     switch (loss) {
-#define LOSS(name, reduction)                                                                                       \
-    case FBP_##name:                                                                                                \
-        elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction, prediction_row, \
-                         target, target_row, weight, row_loss, delta, delta_row);                                   \
+#define LOSS(name, reduction)                                                                                      \
+    case FBP_##name:                                                                                               \
+        if (columns == 1)                                                                                          \
+            elementwise_column(FBP_##name, parameter, scale, rows, prediction, prediction_row, target, target_row, \
+                               weight, row_loss, delta, delta_row);                                                \
+        else                                                                                                       \
+            elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction,            \
+                             prediction_row, target, target_row, weight, row_loss, delta, delta_row);              \
         break;
 #include "../kinds.def"
     }
@@ -111,37 +122,44 @@ INLINE vec target_vec(const row_target *t, span_t span) {
 
 /* -sum of t log p; returns the loss */
 INLINE double probability_row(int64_t columns, const real *p, const row_target *target, vec factor, real *delta) {
-    double lanes[VL] = {0};
+    wide_vec total = {0};
     FOR_EACH_SPAN(columns) {
         vec v = load_span(p, span), t = target_vec(target, span);
         vec loss = t * vec_log(vec_max(vec_set(R(SMALLEST_PROBABILITY)), v));
-        add_lanes(lanes, (vec)((ivec)loss & lanes_of_span(span)));
+        total += vec_widen((vec)((ivec)loss & lanes_of_span(span)));
         vec slope = vec_select(v < R(SMALLEST_PROBABILITY), vec_set(0), -t / v);
         if (delta) store_span(delta, span, factor * slope);
     }
-    return -sum_lanes(lanes);
+    return -wide_sum(total);
 }
 
-/* sum of t (logsumexp(z) - z) = (sum of t) log(sum of exp(z - largest)) + sum of t (largest - z); delta holds the
- * exponentials in between, z is not needed any more then. A t of 0 counts nothing even for an infinite z. */
-INLINE double logits_row(int64_t columns, const real *z, const row_target *target, vec factor, real *delta) {
+/* sum of t (logsumexp(z) - z) = mass log(total) - distance, with mass = sum of t, total = sum of exp(z - largest) and
+ * distance = sum of t (z - largest). delta holds the exponentials in between, z is not needed any more then. A t of 0
+ * counts nothing even for an infinite z. */
+typedef struct {
+    real mass, total;
+    double distance;
+} logits_sums;
+
+INLINE logits_sums logits_row(int64_t columns, const real *z, const row_target *target, vec factor, real *delta) {
     const vec largest = row_largest(columns, z);
-    double distance[VL] = {0};
+    wide_vec distance = {0};
     vec total = {0}, mass = {0};
     FOR_EACH_SPAN(columns) {
         ivec lanes = lanes_of_span(span);
         vec below = load_span(z, span) - largest, t = target_vec(target, span), e = vec_exp(below);
         total += (vec)((ivec)e & lanes);
         mass += (vec)((ivec)t & lanes);
-        add_lanes(distance, (vec)((ivec)(t * below) & lanes & (t != 0)));
+        distance += vec_widen((vec)((ivec)(t * below) & lanes & (t != 0)));
         if (delta) store_span(delta, span, e);
     }
-    const vec all = vec_set(vec_sum(total)), weight = vec_set(target->probabilities ? vec_sum(mass) : 1);
+    logits_sums sums = {target->probabilities ? vec_sum(mass) : 1, vec_sum(total), wide_sum(distance)};
+    const vec share = vec_set(sums.mass / sums.total);
     if (delta) FOR_EACH_SPAN(columns) {
             vec e = load_span(delta, span), t = target_vec(target, span);
-            store_span(delta, span, factor * (weight * (e / all) - t));
+            store_span(delta, span, factor * (e * share - t));
         }
-    return (double)weight[0] * (double)vec_log(all)[0] - sum_lanes(distance);
+    return sums;
 }
 
 static void cross_entropy(int from_logits, double label_smoothing, double scale, int64_t rows, int64_t columns,
@@ -149,6 +167,8 @@ static void cross_entropy(int from_logits, double label_smoothing, double scale,
                           int64_t target_columns, const void *weight, double *row_loss, void *delta,
                           ptrdiff_t delta_row) {
     row_target t = {.kept = vec_set(R(1 - label_smoothing)), .uniform = vec_set(R(label_smoothing / (double)columns))};
+    logits_sums sums[VL];
+    real totals[VL] = {0};
     for (int64_t i = 0; i < rows; i++) {
         const real *p = (const real *)prediction + i * prediction_row, *y = (const real *)target + i * target_row;
         const double w = weight ? (double)((const real *)weight)[i] : 1;
@@ -158,8 +178,18 @@ static void cross_entropy(int from_logits, double label_smoothing, double scale,
             t.probabilities = y;
         else /* a label that is none, which the caller rules out, becomes the nearest one */
             t.label = y[0] >= 0 ? (integer)(y[0] < R(columns) ? y[0] : R(columns - 1)) : 0;
-        row_loss[i] =
-            w * (from_logits ? logits_row(columns, p, &t, factor, d) : probability_row(columns, p, &t, factor, d));
+        row_loss[i] = w;
+        if (!from_logits) {
+            row_loss[i] *= probability_row(columns, p, &t, factor, d);
+            continue;
+        }
+        const int lane = (int)(i % VL);
+        sums[lane] = logits_row(columns, p, &t, factor, d);
+        totals[lane] = sums[lane].total;
+        if (lane < VL - 1 && i < rows - 1) continue;
+        const vec logs = vec_log(vec_load(totals)); /* of as many rows at once as a vector holds */
+        for (int k = 0; k <= lane; k++)
+            row_loss[i - lane + k] *= (double)sums[k].mass * (double)logs[k] - sums[k].distance;
     }
 }
 

@@ -44,7 +44,8 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
         second = kept_2 * second + fresh_2 * (g * g);
         store_span(m, span, first);
         store_span(v, span, second);
-        store_span(parameters, span, shrink * p - step_size * first / (vec_sqrt(second) * root_scale + epsilon));
+        store_span(parameters, span,
+                   shrink * p - step_size * first * vec_reciprocal(vec_positive_sqrt(second) * root_scale + epsilon));
     }
 }
 

@@ -110,14 +110,21 @@ INLINE vec vec_expm1_negative(vec x) {
     return exp_fraction(e) * two_n + (two_n - 1);
 }
 
-/* x + x^3 P(x^2) up to TANH_CENTRE, 1 - 2 / (exp(2 x) + 1) beyond, where it is at least 1/2 */
+/* With t = exp(-2 |x|) and e = t - 1: -e / (2 + e) = (e^2 / (2 + e) - e) / 2 up to TANH_CENTRE, 1 - 2 t / (2 + e)
+ * beyond. In both forms the term with the quotient, and so its rounding error, is the smaller one. Doubles have no
+ * digits to spare for the first form: x + x^3 P(x^2) is what they take. */
 INLINE vec vec_tanh(vec x) {
-    vec a = vec_abs(x), square = a * a;
-    vec near = a + a * square * POLYNOMIAL(square, TANH_TAIL);
-    reduced e = reduce(vec_min(vec_set(ONE_RANGE), 2 * a));
-    vec two_n = (vec)((e.exponent - BIAS) << MANTISSA_BITS);
-    vec far = 1 - 2 / ((two_n + 1) + exp_fraction(e) * two_n);
-    return vec_copysign(vec_select(a < TANH_CENTRE, near, far), x);
+    vec a = vec_abs(x);
+    ivec near = a < TANH_CENTRE;
+    reduced r = reduce(vec_max(vec_set(-ONE_RANGE), -2 * a));
+    vec two_n = (vec)((r.exponent - BIAS) << MANTISSA_BITS), f = exp_fraction(r) * two_n;
+    vec e = f + (two_n - 1), quotient = vec_select(near, e, 2 * (f + two_n)) / (2 + e);
+#if REAL_BITS == 32
+    vec small = R(0.5) * (e * quotient - e);
+#else
+    vec square = a * a, small = a + a * square * POLYNOMIAL(square, TANH_TAIL);
+#endif
+    return vec_copysign(vec_select(near, small, 1 - quotient), x);
 }
 
 /* factor / (1 + exp(x)). The smaller of 1 and exp(x) is scaled, so that the tail is as accurate as the rest

@@ -49,6 +49,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .b_padded = 1,
         .c = at(dw, batch, 0),
         .c_row = dw->stride,
+        .c_padded = padded(dw, batch),
     };
     fbp_gemm_share(&gemm, member);
     if (!present(db)) return;

@@ -127,7 +127,8 @@ class Graph:
             True for tables of which a batch uses few rows: an update leaves alone the rows whose gradient
             is 0. They lie behind the biases.
         """
-        value = Value("parameters", columns, rows, gradient=Value("gradients", columns, rows))
+        gradient = Value("gradients", columns, rows, contiguous=sparse)  # no product reads a table
+        value = Value("parameters", columns, rows, contiguous=sparse, gradient=gradient)
         self.declarations.append(Declaration(f"{self.layer}.{name}", value, initializer, decay, sparse))
         return value
 

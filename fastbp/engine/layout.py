@@ -1,7 +1,7 @@
 """Places in memory for the values of a graph.
 
-Every matrix starts at a multiple of 16 elements, a cache line of float32. Parameters lie densely; rows of
-the workspace are padded to 16 elements, so that each of them starts at a cache line too.
+Every row of every matrix starts at a multiple of 16 elements, a cache line of float32, so that products read
+and write whole vectors where the matrix lies. The padding of parameters and gradients is 0 and stays 0.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from fastbp.engine.graph import Declaration, Node, Value
 from fastbp.engine.plan import Tensor
 
 ALIGNMENT = 16
+CONFLICT = 256
+"""Rows a multiple of this apart (1 KiB of float32) share few sets of the first-level cache, whose ways are 4 KiB:
+a column of 14 of them would push itself out."""
 SLACK = 64
 """Elements behind the last matrix of an arena: kernels read past the end of a row by up to a vector."""
 
@@ -22,6 +25,12 @@ IN_PLACE = ("activation_backward", "softmax_backward", "dropout_backward")
 def round_up(size: int) -> int:
     """Return the next multiple of the alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def row_stride(columns: int) -> int:
+    """Return the elements from one row to the next: whole cache lines, and no multiple of CONFLICT."""
+    stride = round_up(columns)
+    return stride + ALIGNMENT if stride % CONFLICT == 0 else stride
 
 
 def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, Tensor], int, int]:
@@ -43,9 +52,8 @@ def place_parameters(declarations: Sequence[Declaration]) -> tuple[dict[Value, T
     for declaration in sorted(declarations, key=lambda d: (not d.trained, d.sparse, not d.decay)):
         for value in (declaration.value, declaration.value.gradient):
             if value is not None:
-                rows = value.rows or 1
-                places[value] = Tensor(value.arena, offset, rows, value.columns, value.columns)
-        offset += round_up((declaration.value.rows or 1) * declaration.value.columns)
+                places[value] = Tensor(value.arena, offset, value.rows or 1, value.columns, _stride(value))
+        offset += round_up((declaration.value.rows or 1) * _stride(declaration.value))
         if declaration.trained and not declaration.sparse:
             swept = offset
     return places, swept, offset + SLACK
@@ -89,7 +97,9 @@ def place_workspace(nodes: Sequence[Node], batch_size: int) -> tuple[dict[Value,
 
 
 def _stride(value: Value) -> int:
-    return value.columns if value.contiguous else round_up(value.columns)
+    if value.contiguous:
+        return value.columns
+    return round_up(value.columns) if value.rows == 1 else row_stride(value.columns)
 
 
 def _extent(value: Value, batch_size: int) -> int:

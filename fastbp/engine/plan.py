@@ -93,6 +93,11 @@ class Tensor:
     stride: int
     per_row: bool = False
 
+    def matrix(self, flat: Any) -> Any:
+        """Return the view of an arena that this tensor is, shape (rows, columns)."""
+        end = self.offset + self.rows * self.stride
+        return flat[self.offset : end].reshape(self.rows, self.stride)[:, : self.columns]
+
     def __str__(self) -> str:
         rows = "batch" if self.per_row else str(self.rows)
         return f"{self.arena}[{self.offset}]({rows}, {self.columns})"

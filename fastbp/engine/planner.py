@@ -170,7 +170,7 @@ def _emit_loss(graph: Graph, loss: Loss, y: Value, dy: Value, target_columns: in
         prediction, delta = end.operands["x"], back.operands["dx"]
         for node in graph.nodes:
             node.operands = {name: delta if v is dy else v for name, v in node.operands.items()}
-    target = graph.tensor(target_columns)
+    target = Value("workspace", target_columns, contiguous=target_columns == 1)
     sample_weight = Value("workspace", 1, contiguous=True)  # kernels read them as a vector
     graph.phase = "gather_targets"
     graph.emit("gather", source=_matrix("targets", target_columns), out=target)

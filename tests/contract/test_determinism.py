@@ -13,7 +13,18 @@ import pytest
 
 import fastbp
 from fastbp.engine import backend
-from fastbp.layers import Dense, Dropout, Softmax
+from fastbp.layers import (
+    BatchNormalization,
+    Branches,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    LayerNormalization,
+    PReLU,
+    Residual,
+    Softmax,
+)
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 
 OPTIMIZERS = {
@@ -35,8 +46,18 @@ def trained(optimizer, dtype):
     """Train a net with every kind of operation, and return the digest of all that came out."""
     rng = np.random.default_rng(3)
     X, y = rng.normal(size=(75, 19)), rng.integers(5, size=75)
+    X[:, 0] = rng.integers(30, size=75)
     model = fastbp.Sequential(
-        [Dense(40, "relu"), Dropout(0.3), Dense(27, "gelu"), Softmax(), Dense(5, "softmax")],
+        [
+            Branches([Embedding(30, 7), GaussianNoise(0.1)], [[0], range(1, 19)]),
+            Dense(40, "relu"),
+            Dropout(0.3),
+            BatchNormalization(),
+            Residual([LayerNormalization(), Dense(40), PReLU()]),
+            Dense(27, "gelu"),
+            Softmax(),
+            Dense(5, "softmax"),
+        ],
         "cross_entropy",
         OPTIMIZERS[optimizer](),
         dtype=dtype,

@@ -16,12 +16,23 @@ from fastbp.layers import (
     GELU,
     SELU,
     Activation,
+    BatchNormalization,
+    Branches,
     Dense,
     Dropout,
+    Embedding,
+    Flatten,
+    GaussianNoise,
+    LayerNormalization,
     LeakyReLU,
     Linear,
     Mish,
+    Normalization,
+    PReLU,
     ReLU,
+    Rescaling,
+    Reshape,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
@@ -70,7 +81,46 @@ def dense(layer, x, formula):
     return formula(z if bias is None else z + bias.astype(float))
 
 
+def normalized(x, mean, variance, epsilon, layer):
+    gamma, beta = (layer.parameters.get(name, default) for name, default in (("gamma", 1), ("beta", 0)))
+    return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
+
+
+def layer_normalized(layer, x, epsilon=1e-3):
+    mean = x.mean(axis=1, keepdims=True)
+    return normalized(x, mean, ((x - mean) ** 2).mean(axis=1, keepdims=True), epsilon, layer)
+
+
+def batch_normalized(layer, x, epsilon=1e-3):
+    return normalized(x, layer.moving_mean, layer.moving_variance, epsilon, layer)
+
+
+def branched(layer, x):
+    below, _ = layer.children
+    return np.hstack([dense(below, x[:, [2, 0]], FORMULAS["tanh"]), np.maximum(x[:, 1:], 0), x[:, [3]]])
+
+
 LAYERS = {
+    "BatchNormalization": (BatchNormalization, batch_normalized),
+    "BatchNormalization, plain": (
+        lambda: BatchNormalization(0.9, 0.1, center=False, scale=False, unbiased=True),
+        lambda layer, x: batch_normalized(layer, x, 0.1),
+    ),
+    "LayerNormalization": (LayerNormalization, layer_normalized),
+    "LayerNormalization, plain": (
+        lambda: LayerNormalization(0.1, center=False, scale=False),
+        lambda layer, x: layer_normalized(layer, x, 0.1),
+    ),
+    "LayerNormalization without beta": (lambda: LayerNormalization(center=False), layer_normalized),
+    "PReLU": (PReLU, lambda layer, x: np.where(x > 0, x, layer.alpha * x)),
+    "GaussianNoise": (lambda: GaussianNoise(0.5), lambda layer, x: x),
+    "Rescaling": (lambda: Rescaling(-1.5, 0.25), lambda layer, x: -1.5 * x + 0.25),
+    "Normalization": (Normalization, lambda layer, x: (x - layer.mean) / np.sqrt(layer.variance)),
+    "Residual": (
+        lambda: Residual([Dense(INPUTS, "tanh")]),
+        lambda layer, x: x + dense(layer.children[0], x, FORMULAS["tanh"]),
+    ),
+    "Branches": (lambda: Branches([Dense(2, "tanh"), "relu", []], [[2, 0], [1, 2, 3], [3]]), branched),
     "Dense": (lambda: Dense(UNITS), lambda layer, x: dense(layer, x, FORMULAS["linear"])),
     "Dense without bias": (
         lambda: Dense(UNITS, "tanh", use_bias=False),
@@ -106,7 +156,11 @@ def test_every_layer_and_activation_is_here():
     known = {
         kind for kind in vars(layers).values() if isinstance(kind, type) and issubclass(kind, layers.Layer)
     }
-    assert {type(make()) for make, _ in LAYERS.values()} == known - {layers.Layer, ActivationLayer}
+    elsewhere = {Embedding, Flatten, Reshape}  # test_embedding.py, test_shape.py
+    assert {type(make()) for make, _ in LAYERS.values()} == known - {
+        layers.Layer,
+        ActivationLayer,
+    } - elsewhere
     assert set(FORMULAS) == {*ACTIVATIONS, "softmax"}
 
 
@@ -116,6 +170,8 @@ def scattered(model, seed=1):
     for layer in model.layers:
         for view in layer.parameters.values():
             view[...] = rng.normal(scale=0.8, size=view.shape)
+        for view in layer.statistics.values():
+            view[...] = rng.uniform(0.5, 1.5, size=view.shape)
     return model
 
 
@@ -166,6 +222,28 @@ NETS = {
         for name in FORMULAS
     },
     "activations in a row": lambda: [Dense(5, "tanh"), Softplus(), ELU(0.3), GELU(), Dense(2), Softmax()],
+    "normalization between layers": lambda: [
+        Dense(6, use_bias=False),
+        BatchNormalization(),
+        ReLU(),
+        LayerNormalization(),
+        Dense(5, "tanh"),
+        BatchNormalization(),
+        PReLU(),
+    ],
+    "noise": lambda: [GaussianNoise(0.3), Dense(6, "tanh"), GaussianNoise(0.2), Dense(2)],
+    "residuals": lambda: [
+        Residual([LayerNormalization(), Dense(5, "softplus"), Dense(INPUTS)]),
+        Residual([Residual([Dense(INPUTS, "tanh")]), Dropout(0.3)]),
+        Residual("softmax"),
+    ],
+    "branches": lambda: [
+        Branches([[Dense(3, "tanh"), Dense(2, "tanh")], []]),
+        Branches(
+            [[Normalization(), Dense(3, "elu")], PReLU(), Residual(Dense(2))], [[0, 1, 4], [4, 2], [5, 1]]
+        ),
+        Branches([Dense(2, "softmax"), Dense(2)], [None, [3, 0]]),
+    ],
     "dropout": lambda: [Dropout(0.2), Dense(9, "tanh"), Dropout(0.5), Dense(2)],
 }
 

@@ -154,8 +154,7 @@ def test_gradient_is_that_of_the_reported_loss(name, outputs, weights, engine):
     found = model.gradients.copy()
     flat, expected = model.parameters, np.zeros_like(found)
     for parameter in model.plan.parameters:
-        begin = parameter.tensor.offset
-        for i in range(begin, begin + parameter.tensor.rows * parameter.tensor.columns):
+        for i in parameter.tensor.matrix(np.arange(flat.size)).flat:
             kept = flat[i]
             flat[i] = kept + STEP
             above = model.evaluate(X, y, sample_weight=weight)["loss"]

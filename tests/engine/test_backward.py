@@ -38,8 +38,8 @@ class Net:
         self.parameters = np.zeros(self.plan.sizes["parameters"])
         for parameter in self.plan.parameters:
             tensor = parameter.tensor
-            size = tensor.rows * tensor.columns
-            self.parameters[tensor.offset : tensor.offset + size] = rng.normal(scale=0.7, size=size)
+            matrix = tensor.matrix(self.parameters)
+            matrix[...] = rng.normal(scale=0.7, size=matrix.shape)
         self.gradients = np.full(self.plan.sizes["gradients"], np.nan)
         self.program = reference.Program(
             self.plan, self.parameters, self.gradients, np.zeros(0), np.zeros(2, np.int64)
@@ -88,10 +88,8 @@ class Net:
         expected = self.differences(function, self.parameters)
         for parameter in self.plan.parameters:
             tensor = parameter.tensor
-            place = slice(tensor.offset, tensor.offset + tensor.rows * tensor.columns)
-            np.testing.assert_allclose(
-                self.gradients[place], expected[place], rtol=1e-6, atol=1e-8, err_msg=parameter.name
-            )
+            found, wanted = tensor.matrix(self.gradients), tensor.matrix(expected)
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-8, err_msg=parameter.name)
 
 
 @pytest.mark.parametrize("name", NETS)

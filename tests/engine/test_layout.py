@@ -1,5 +1,6 @@
 """The layout: where values lie, and that nothing is written over while it is needed."""
 
+import copy
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastbp import layers, losses, optimizers
 from fastbp.engine.graph import Graph
-from fastbp.engine.layout import ALIGNMENT, IN_PLACE, SLACK, place_workspace
+from fastbp.engine.layout import ALIGNMENT, CONFLICT, IN_PLACE, SLACK, place_workspace, row_stride
 from fastbp.engine.plan import ACTIVATIONS, Tensor
 from fastbp.engine.planner import build
 from fastbp.layers import Dense, Dropout
@@ -36,6 +37,21 @@ WRITTEN = {
     "activation_backward": ("dx",),
     "softmax_backward": ("dx",),
     "dropout_backward": ("dx",),
+    "batch_norm_forward": ("saved", "y"),
+    "batch_norm_backward": ("gamma_grad", "beta_grad", "dx"),
+    "layer_norm_forward": ("saved", "y"),
+    "layer_norm_backward_parameters": ("gamma_grad", "beta_grad"),
+    "layer_norm_backward_input": ("dx",),
+    "prelu_forward": ("y",),
+    "prelu_backward": ("alpha_grad", "dx"),
+    "gaussian_noise": ("y",),
+    "rescale": ("y",),
+    "normalize": ("y",),
+    "copy_columns": ("out",),
+    "add": ("out",),
+    "clear": ("dx",),
+    "embedding_forward": ("y",),
+    "embedding_backward": ("table_grad",),
     "elementwise_loss": ("delta",),
     "softmax_cross_entropy_loss": ("delta",),
 }
@@ -45,6 +61,19 @@ STACKS = st.lists(
         st.builds(Dense, WIDTHS, st.sampled_from([None, *ACTIVATIONS, "softmax"]), st.booleans()),
         st.builds(Dropout, st.sampled_from([0.0, 0.5])),
         st.builds(layers.Activation, st.sampled_from([*ACTIVATIONS, "softmax"])),
+        st.builds(layers.BatchNormalization, center=st.booleans(), scale=st.booleans()),
+        st.builds(layers.LayerNormalization, center=st.booleans(), scale=st.booleans()),
+        st.sampled_from([layers.PReLU, layers.Normalization]).map(lambda kind: kind()),
+        st.builds(layers.GaussianNoise, st.just(0.1)),
+        st.builds(layers.Rescaling, st.just(0.5)),
+        st.sampled_from([["relu"], ["softmax", "layer_normalization"], [layers.Dropout(0.5)]]).map(
+            lambda inner: layers.Residual(copy.deepcopy(inner))
+        ),
+        st.builds(
+            lambda width, columns: layers.Branches([Dense(width, "relu"), [], ["prelu", Dense(1)]], columns),
+            WIDTHS,
+            st.sampled_from([None, [[0], None, [0]]]),
+        ),
     ),
     max_size=6,
 )
@@ -101,10 +130,12 @@ def test_every_operand_is_aligned_and_inside_its_arena(stack, inputs, batch):
             slack = 0 if tensor.arena == "state" else SLACK
             assert end + slack <= plan.sizes[tensor.arena]
             if tensor.arena == "workspace":
-                assert tensor.rows == batch
-                # sample weights are a vector, everything else starts its rows at cache lines
-                weights = any(o.operands.get("sample_weight") == tensor for o in plan.ops)
-                assert tensor.stride == (1 if weights else -(-tensor.columns // ALIGNMENT) * ALIGNMENT)
+                assert tensor.rows == batch or (op.kind.startswith("batch_norm") and tensor.rows == 2)
+                # what tells one number of each sample is a vector, all else starts its rows at cache lines
+                vector = tensor.columns == 1 and any(
+                    tensor in (o.operands.get("sample_weight"), o.operands.get("target")) for o in plan.ops
+                )
+                assert tensor.stride == (1 if vector else row_stride(tensor.columns))
     assert plan.sizes["gradients"] == plan.sizes["parameters"]
     for a, b in combinations(plan.parameters, 2):
         assert not overlap(a.tensor, b.tensor)
@@ -155,9 +186,16 @@ def test_weights_come_before_biases():
     ]
     assert [p.decay for p in plan.parameters] == [True, True, True, False, False]
     shapes = [(p.tensor.rows, p.tensor.columns, p.tensor.stride) for p in plan.parameters]
-    assert shapes == [(5, 4, 4), (4, 3, 3), (3, 2, 2), (1, 4, 4), (1, 2, 2)]
-    assert [p.tensor.offset for p in plan.parameters] == [0, 32, 48, 64, 80]
-    assert plan.sizes["parameters"] == 96 + SLACK
+    assert shapes == [(5, 4, 16), (4, 3, 16), (3, 2, 16), (1, 4, 16), (1, 2, 16)]
+    assert [p.tensor.offset for p in plan.parameters] == [0, 80, 144, 192, 208]
+    assert plan.sizes["parameters"] == 224 + SLACK
     first = next(op for op in plan.ops if op.kind == "dense_backward_weight" and op.layer == "dense")
     gradient, weight = first.operands["weight_grad"], plan.parameters[0].tensor
     assert (gradient.arena, gradient.offset, gradient.rows) == ("gradients", weight.offset, weight.rows)
+
+
+def test_rows_end_with_whole_cache_lines_and_do_not_crowd_the_same_sets():
+    for columns in (1, 15, 16, 17, 255, 256, 512, 1000, 1024, 2048):
+        stride = row_stride(columns)
+        assert columns <= stride < columns + 2 * ALIGNMENT
+        assert stride % ALIGNMENT == 0 and stride % CONFLICT != 0

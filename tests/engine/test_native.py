@@ -89,7 +89,7 @@ PLACES = {
     "other inputs": ("dense_backward_input", "weight", {"rows": 2}, "different shapes"),
     "other bias": ("dense_forward", "bias", {"columns": 3}, "different shapes"),
     "other gradient": ("dense_backward_weight", "weight_grad", {"rows": 2}, "different shapes"),
-    "other target": ("softmax_cross_entropy_loss", "target", {"columns": 2}, "different shapes"),
+    "other target": ("softmax_cross_entropy_loss", "target", {"columns": 2, "stride": 2}, "different shapes"),
     "sample weights that are no vector": (
         "softmax_cross_entropy_loss",
         "sample_weight",

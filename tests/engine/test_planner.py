@@ -207,6 +207,16 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
         )
     ]
     plans.append(net(Dense(1, "sigmoid"), loss="binary_cross_entropy", optimizer="sgd"))
+    plans.append(
+        net(
+            layers.Branches(
+                [layers.Embedding(3, 2), [layers.Normalization(), layers.Rescaling(0.5)]], [[0], [1, 1]]
+            ),
+            layers.Residual([layers.LayerNormalization(), layers.PReLU()]),
+            layers.BatchNormalization(),
+            layers.GaussianNoise(0.1),
+        )
+    )
     seen = set()
     for op in (op for plan in plans for op in plan.ops):
         operands, attributes = SCHEMA[op.kind]
@@ -220,6 +230,40 @@ def test_dropout_streams_count_the_dropout_layers():
     plan = net(Dropout(0.1), Dropout(0.0), Dense(2), Dropout(0.3))
     streams = {op.layer: op.attributes["stream"] for op in plan.ops if op.kind.startswith("dropout")}
     assert streams == {"dropout": 0, "dropout_2": 2}
+
+
+def test_tables_and_statistics_lie_behind_what_an_optimizer_sweeps():
+    plan = net(
+        layers.Branches([layers.Embedding(3, 2), layers.BatchNormalization()], [[0], [1, 2]]),
+        Dense(4),
+        loss="mse",
+        optimizer="adam",
+    )
+    order = [(p.name.removeprefix("branches."), p.decay, p.sparse, p.trained) for p in plan.parameters]
+    assert order == [
+        ("dense.weight", True, False, True),
+        ("batch_normalization.gamma", False, False, True),
+        ("batch_normalization.beta", False, False, True),
+        ("dense.bias", False, False, True),
+        ("embedding.weight", True, True, True),
+        ("batch_normalization.moving_mean", False, False, False),
+        ("batch_normalization.moving_variance", False, False, False),
+    ]
+    sweep, table = (op.operands for op in plan.ops if op.phase == "update")
+    places = {p.name: p.tensor for p in plan.parameters}
+    embedding = places["branches.embedding.weight"]
+    assert sweep["parameters"].columns == embedding.offset
+    assert table["parameters"] == embedding
+    assert (table["gradients"].arena, table["gradients"].offset) == ("gradients", embedding.offset)
+    size = plan.sizes["parameters"]
+    assert [table[name].offset - embedding.offset for name in ("m", "v")] == [0, size]
+    assert {table[name].rows for name in table} == {3}
+
+
+def test_what_a_table_looks_up_is_known_by_its_column():
+    inner = layers.Branches([layers.Embedding(9, 1), layers.Embedding(5, 1)], [[1], [0]])
+    plan = net(layers.Branches([[layers.Flatten(), inner], layers.Embedding(7, 2)], [[3, 0], [2, 4]]))
+    assert {(index.column, index.count) for index in plan.indices} == {(0, 9), (3, 5), (2, 7), (4, 7)}
 
 
 # ---- losses and outputs --------------------------------------------------------------------------
