@@ -95,7 +95,5 @@ def trace(model: LayerStack) -> Inference:
         y = layer.plan(graph, y)
     parameters = {}
     for declaration in graph.declarations:
-        t = places[declaration.name]
-        memory = flat[t.offset : t.offset + t.rows * t.stride].reshape(t.rows, t.stride)
-        parameters[declaration.value] = declaration.name, memory[:, : t.columns]
+        parameters[declaration.value] = declaration.name, places[declaration.name].matrix(flat)
     return Inference(tuple(graph.nodes), x, y, parameters, tuple(graph.indices))

@@ -34,7 +34,20 @@ GROUPS = {
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
     "training": ("callbacks training", "data network"),
-    "model": ("saving stack model", "basics plan descriptions data network files training"),
+    "exports": (
+        "inference quantization c_kernels c_calls c_export",
+        "basics plan descriptions interpreters files",
+    ),
+    "model": ("saving stack model", "basics plan descriptions data network files training exports"),
+    "interop": (
+        "interop interop.building interop.state interop.torch interop.keras interop.sklearn",
+        "descriptions files model",
+    ),
+    "onnx": (
+        "onnx onnx.library onnx.exporting onnx.reading onnx.operators onnx.affine onnx.composite onnx.chain "
+        "onnx.loading",
+        "basics plan descriptions files exports model",
+    ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
         "fastbp",
@@ -224,6 +237,7 @@ HEAVY = (
     "tqdm",
     "safetensors",
     "onnx",
+    "keras",
     "IPython",
 )
 

@@ -1,4 +1,4 @@
-"""Weights of other libraries: the same outputs as there, the same bits there and back, no library imported."""
+"""Weights of other libraries: the same outputs as there, the same bits there and back, nothing imported."""
 
 import json
 import runpy
