@@ -239,8 +239,7 @@ def _keras_activation(keras: Any, activation: activations.ActivationLayer) -> An
 def _gelu_tanh(keras: Any) -> Any:
     """The form that Keras has no name for, under one of ours so that it can be saved."""
 
-    @keras.saving.register_keras_serializable(package="fastbp")  # type: ignore[untyped-decorator]
     def gelu_tanh(x: Any) -> Any:
         return keras.activations.gelu(x, approximate=True)
 
-    return gelu_tanh
+    return keras.saving.register_keras_serializable(package="fastbp")(gelu_tanh)

@@ -118,9 +118,11 @@ def _reshape(graph: OnnxGraph, node: Any) -> Link:
     graph.attributes(node, allowzero=0)
     below = the_input(graph, node)
     target = graph.constants[node.input[1]].tolist()
-    if not isinstance(target, list) or len(target) != 2:
+    batch = graph.inputs[0].type.tensor_type.shape.dim[0].dim_value
+    rows, features = target if isinstance(target, list) and len(target) == 2 else (None, None)
+    if features is None or (features < 1 and (features != -1 or rows not in (0, batch))):
         raise refuse(graph, node, f"it must give one row per sample, got the shape {target}")
-    return Link(below, flattens=True, features=None)
+    return Link(below, flattens=True, features=features if features > 0 else None)
 
 
 @rule("ml.ZipMap")

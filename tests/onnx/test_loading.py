@@ -133,6 +133,11 @@ def test_one_of_several_outputs(path):
         (graph([("Relu", ["x"], ["y"], {"extra": 1})]), "node Relu 'x' has the attribute 'extra', which"),
         (graph([("Flatten", ["x"], ["y"], {"axis": 0})]), "it must keep the batch, axis=1"),
         (graph([("Reshape", ["x", "s"], ["y"])], {"s": [-1]}), r"one row per sample, got the shape \[-1\]"),
+        (
+            graph([("Reshape", ["x", "s"], ["y"])], {"s": [6, -1]}),
+            r"one row per sample, got the shape \[6, -1\]",
+        ),
+        (graph([("Reshape", ["x", "s"], ["y"])], {"s": [-1, 6]}), "it takes 6 features, and 3 come in"),
         (graph([("Gemm", ["x", "w"], ["y"], {"transA": 1})], {"w": W}), "its data is transposed"),
         (graph([("Gemm", ["x", "w"], ["y"])], {"w": W}), "it takes 2 features, and 3 come in"),
         (graph([("MatMul", ["v", "x"], ["y"])], {"v": W}), "expected data as input 0 and constants besides"),
