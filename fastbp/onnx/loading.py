@@ -23,10 +23,10 @@ def load(path: str | os.PathLike[str], *, output: str | None = None) -> Sequenti
 
     The file may come from :func:`export`, PyTorch, scikit-learn (skl2onnx), Keras or elsewhere, as long as
     its nodes lie in a row, residuals aside, and have a layer each: products, activations, normalizations,
-    Dropout, Flatten. Activations that
-    an exporter wrote as several operators are recognised. Samples with several axes, such as images, become
-    rows of features. ``model.metadata["classes"]`` holds the labels of a classifier of scikit-learn; of a
-    file from :func:`export`, loss, metadata and feature names come back as well.
+    Dropout, Flatten. Activations that an exporter wrote as several operators are recognised. Samples with
+    several axes, such as images, become rows of features. ``model.metadata["classes"]`` holds the labels of
+    a classifier of scikit-learn; of a file from :func:`export`, loss, metadata and feature names come back
+    as well.
 
     Parameters
     ----------
@@ -71,14 +71,13 @@ def _model(graph: OnnxGraph, result: str, properties: dict[str, str]) -> Sequent
     model = Sequential(
         chosen or [layers.Linear()],
         loss=_loss(properties),
-        input_size=math.prod(_input(graph)[1]),
+        input_size=math.prod(shape),
         dtype=dtype,
     )
     for layer, values in parameters:
         for key, array in values.items():
-            setattr(
-                layer, key, np.broadcast_to(array, getattr(layer, key).shape) if array.size == 1 else array
-            )
+            view = getattr(layer, key)
+            setattr(layer, key, np.broadcast_to(array, view.shape) if array.size == 1 else array)
     _restore(model, graph, properties)
     return model
 

@@ -81,9 +81,9 @@ def the_input(graph: OnnxGraph, node: Any, position: int = 0) -> str:
 
 
 def vector(graph: OnnxGraph, node: Any, position: int) -> Array:
-    """Return a constant input with at most one axis that is longer than 1, as a vector."""
+    """Return a constant input whose last axis alone may be longer than 1, as a vector."""
     values = graph.constants[node.input[position]]
-    if values.size != max(values.shape, default=1) or values.dtype.kind != "f":
+    if values.size not in (1, *values.shape[-1:]) or values.dtype.kind != "f":
         raise refuse(
             graph, node, f"input {position} has the shape {values.shape}, expected one row of numbers"
         )

@@ -90,11 +90,18 @@ B = np.array([0.5, -0.5], "f4")
             lambda x: x @ W.T,
         ),
         ([("Swish", ["x"], ["y"])], lambda x: x / (1 + np.exp(-x))),
+        ([("Sub", ["two", "x"], ["n"]), ("Mul", ["n", "three"], ["y"])], lambda x: (2 - x) * 3),
+        ([("Neg", ["x"], ["n"]), ("Neg", ["n"], ["d"]), ("Div", ["d", "c"], ["y"])], lambda x: x / [1, 2, 4]),
+        (
+            [("Mul", ["x", "c"], ["m"]), ("Sub", ["m", "two"], ["s"]), ("Add", ["s", "x"], ["y"])],
+            lambda x: x * [1, 2, 4] - 2 + x,
+        ),
         ([("Identity", ["x"], ["y"])], lambda x: x),
     ],
 )
 def test_products(path, nodes, expected):
-    model = graph(nodes, {"w": W, "v": W.T.copy(), "b": B}, opset=24)
+    numbers = {"two": np.float32(2), "three": np.float32(3), "c": np.array([1, 2, 4], "f4")}
+    model = graph(nodes, {"w": W, "v": W.T.copy(), "b": B} | numbers, opset=24)
     loaded = fastbp_onnx.load(write(path, model))
     x = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
     np.testing.assert_allclose(loaded.predict(x), expected(x), rtol=1e-5, atol=1e-6)
@@ -140,6 +147,14 @@ def test_one_of_several_outputs(path):
         (graph([("Reshape", ["x", "s"], ["y"])], {"s": [-1, 6]}), "it takes 6 features, and 3 come in"),
         (graph([("Gemm", ["x", "w"], ["y"], {"transA": 1})], {"w": W}), "its data is transposed"),
         (graph([("Gemm", ["x", "w"], ["y"])], {"w": W}), "it takes 2 features, and 3 come in"),
+        (
+            graph([("Mul", ["x", "c"], ["y"])], {"c": np.ones((3, 1), "f4")}),
+            r"the shape \(3, 1\), expected one row",
+        ),
+        (graph([("Mul", ["x", "c"], ["y"])], {"c": [1.0, 0, 2]}), "by numbers that are not positive"),
+        (graph([("Div", ["x", "c"], ["y"])], {"c": [1.0, 0, 2]}), "by constants that are not 0"),
+        (graph([("Add", ["x", "x"], ["y"])]), "expected a sum of two values"),
+        (graph([("Relu", ["x"], ["r"]), ("Tanh", ["x"], ["t"]), ("Add", ["r", "t"], ["y"])]), "must be x"),
         (graph([("MatMul", ["v", "x"], ["y"])], {"v": W}), "expected data as input 0 and constants besides"),
         (graph([("MatMul", ["x", "x"], ["y"])]), "expected data as input 0"),
         (graph([("Sin", ["x"], ["s"]), ("Mul", ["x", "s"], ["y"])]), "node Mul"),
