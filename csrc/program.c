@@ -40,7 +40,9 @@ struct fbp_program {
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
     const fbp_tensor *batch_weights; /* where the gathered sample weights lie; NULL: the plan has none */
-    char *scratch;                   /* one piece per member, for the largest team so far */
+    fbp_table *tables;               /* of embeddings */
+    int table_count;
+    char *scratch; /* one piece per member, for the largest team so far */
     int scratch_members;
 };
 
@@ -156,7 +158,8 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
     p->row_loss = calloc((size_t)batch + 1, sizeof *p->row_loss);
     p->workspace_memory = calloc((size_t)size[FBP_WORKSPACE] * kernels->element + 64, 1);
-    if (!p->ops || !p->row_loss || !p->workspace_memory) {
+    int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
+    if (!p->ops || !p->row_loss || !p->workspace_memory || tables_status != FBP_OK) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
     }
@@ -175,6 +178,7 @@ void fbp_program_destroy(fbp_program *p) {
     free(p->row_loss);
     free(p->workspace_memory);
     free(p->scratch);
+    fbp_tables_destroy(p->tables, p->table_count);
     free(p);
 }
 
@@ -201,12 +205,15 @@ static void run_batches(void *context, const fbp_member *member) {
     memcpy(batch.arena, request->data, sizeof batch.arena);
     memcpy(batch.arena, p->flat, sizeof p->flat);
     batch.step = p->counters[0], batch.draw = (uint64_t)p->counters[1];
+    if (request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
+        batch.tables = p->tables, batch.table_count = p->table_count;
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
     double loss_sum = 0, weight_sum = 0;
 
     const int64_t end = request->first + request->count;
     for (int64_t number = 0, position = request->first; position < end; number++, position += p->batch) {
         batch.position = position;
+        batch.follows = number > 0;
         batch.rows = end - position < p->batch ? end - position : p->batch;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
         batch.step += asked(request, FBP_UPDATE);
@@ -218,7 +225,7 @@ static void run_batches(void *context, const fbp_member *member) {
                 batch.weight_sum = batch.arena[FBP_SAMPLE_WEIGHTS] && p->batch_weights
                                        ? p->kernels->sum(batch.rows, at(p->batch_weights, &batch, 0))
                                        : (double)batch.rows;
-            if (op->phase == FBP_UPDATE && op->operand[0].rows > 1)
+            if (op->phase == FBP_UPDATE && op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS)
                 fbp_update_rows(functions[op->kind], op, &batch, member);
             else
                 functions[op->kind](op, &batch, member);

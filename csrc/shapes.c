@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Rows and columns of each operand in order. b: a row per sample of the batch; a digit: so many; any other letter: the
- * same number wherever it stands in the line. */
+ * same number wherever it stands in the line. The t rows of a table follow each other without padding. */
 static const struct {
     const char *operation, *shapes;
 } table[] = {
@@ -38,6 +38,7 @@ int fbp_known_shapes(const fbp_op *op, const char *name, unsigned *per_row, int 
         const fbp_tensor *t = &op->operand[i];
         if (shape[0] == 'b') *per_row |= 1u << i;
         if (t->arena < 0) continue;
+        if (shape[0] == 't') *fits = *fits && t->stride == t->columns;
         *fits = *fits && same(shape[1], t->columns, sizes) && (shape[0] == 'b' || same(shape[0], t->rows, sizes));
     }
     if (sizes['k'] && sizes['y']) *fits = *fits && sizes['y'] == sizes['k'] * sizes['w'];

@@ -5,16 +5,17 @@
 #include "kernels.h"
 #include "spans.h"
 
-INLINE int64_t row_number(real index, int64_t table_rows) {
-    if (!(index > 0)) return 0; /* NaN too */
-    return index < (real)(table_rows - 1) ? (int64_t)index : table_rows - 1;
+static int64_t row_number(const void *index, int64_t table_rows) {
+    const real number = *(const real *)index;
+    if (!(number > 0)) return 0; /* NaN too */
+    return number < (real)(table_rows - 1) ? (int64_t)number : table_rows - 1;
 }
 
 static void embedding_forward(int64_t rows, int64_t columns, const void *index, ptrdiff_t index_row, int64_t table_rows,
                               int64_t width, const void *table, void *y, ptrdiff_t y_row) {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
-            const int64_t number = row_number(((const real *)index)[i * index_row + j], table_rows);
+            const int64_t number = row_number((const real *)index + i * index_row + j, table_rows);
             const real *from = (const real *)table + number * width;
             real *to = (real *)y + i * y_row + j * width;
             FOR_EACH_SPAN(width) store_span(to, span, load_span(from, span));
@@ -24,10 +25,9 @@ static void embedding_forward(int64_t rows, int64_t columns, const void *index, 
 static void embedding_backward(int64_t begin, int64_t end, int64_t rows, int64_t columns, const void *index,
                                ptrdiff_t index_row, int64_t table_rows, int64_t width, const void *dy, ptrdiff_t dy_row,
                                void *table_grad) {
-    memset((real *)table_grad + begin * width, 0, (size_t)((end - begin) * width) * sizeof(real));
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
-            const int64_t number = row_number(((const real *)index)[i * index_row + j], table_rows);
+            const int64_t number = row_number((const real *)index + i * index_row + j, table_rows);
             if (number < begin || number >= end) continue;
             const real *from = (const real *)dy + i * dy_row + j * width;
             real *to = (real *)table_grad + number * width;

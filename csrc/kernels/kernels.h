@@ -141,12 +141,14 @@ typedef struct fbp_kernels {
     void (*add)(int64_t n, const void *a, const void *b, void *out);
 
     /* embedding.h: index[rows, columns] names rows of a table[table_rows, width], which follow each other without
-     * padding. Backward fills the rows begin .. end of table_grad. */
+     * padding. Backward adds to the rows begin .. end of table_grad. */
     void (*embedding_forward)(int64_t rows, int64_t columns, const void *index, ptrdiff_t index_row, int64_t table_rows,
                               int64_t width, const void *table, void *y, ptrdiff_t y_row);
     void (*embedding_backward)(int64_t begin, int64_t end, int64_t rows, int64_t columns, const void *index,
                                ptrdiff_t index_row, int64_t table_rows, int64_t width, const void *dy, ptrdiff_t dy_row,
                                void *table_grad);
+    int64_t (*row_number)(const void *index, int64_t table_rows);
+    /* whether one of n elements is not 0 */
     int (*any)(int64_t n, const void *x);
 
     /* loss.h: row_loss[i] = weight[i] * l(prediction[i], target[i]) in double, delta = scale * weight[i] *

@@ -49,6 +49,7 @@ const fbp_kernels TABLE_NAME = {
     .add = add,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
+    .row_number = row_number,
     .any = any,
     .elementwise_loss = elementwise_loss,
     .cross_entropy = cross_entropy,

@@ -3,6 +3,7 @@
 #define FBP_OPS_H
 
 #include "../fastbp.h"
+#include "../tables.h"
 #include "../team.h"
 
 typedef struct {
@@ -18,6 +19,9 @@ typedef struct {
     double learning_rate;
     double weight_sum; /* sample weights of the batch */
     double *row_loss;  /* weight times loss of each row */
+    fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
+    int table_count;
+    int follows; /* the last batch that went backward was one of this run */
 } fbp_batch;
 
 typedef void fbp_op_function(const fbp_op *op, const fbp_batch *batch, const fbp_member *member);

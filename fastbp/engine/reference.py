@@ -387,7 +387,7 @@ class Program:
                 samples = run.order[run.position : run.position + run.rows]
                 operands["source"] = whole.reshape(-1, source.columns)[samples]
         parameters = op.operands.get("parameters")
-        if parameters is not None and parameters.rows > 1:
+        if parameters is not None and parameters.rows > 1 and "gradients" in operands:
             _update_rows(run, op, operands)
         else:
             OPERATIONS[op.kind](run, **operands, **op.attributes)

@@ -137,6 +137,45 @@ def test_rate(rate, engine, dtype):
         assert abs(np.mean(one * other)) < 5 * rate * (1 - rate) / np.sqrt(one.size)
 
 
+def noise(columns, stddev=1.0, dtype="float64"):
+    return fastbp.Sequential([GaussianNoise(stddev)], input_size=columns, dtype=dtype, seed=0)
+
+
+def test_noise_is_the_same_everywhere(engine, dtype):
+    """To rounding in both interpreters and dtypes, to the bit on any number of threads and in any batch."""
+    x = np.zeros((37, 53))
+    engine.select_reference()
+    expected = noise(53).forward(x, training=True)
+    engine.select()
+    digests = set()
+    for size in engine.teams:
+        fastbp.set_num_threads(size)
+        y = noise(53, dtype=dtype).forward(x, training=True)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=3e-6 if dtype == "float32" else 1e-13)
+        digests.add(y.tobytes())
+        assert np.array_equal(noise(53, dtype=dtype).forward(x[:5], training=True), y[:5])
+        assert np.array_equal(noise(9, dtype=dtype).forward(x[:, :9], training=True), y[:, :9])
+    assert len(digests) == 1
+
+
+def test_noise_is_normal(engine, dtype):
+    """Moments and tails of many numbers; neighbours, below and beside, know nothing of each other."""
+    model = noise(250, 2.0, dtype)
+    x = np.full((400, 250), 3.0)
+    z = (model.forward(x, training=True).astype(float) - 3) / 2
+    bound = 5 / np.sqrt(z.size)
+    for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3)):
+        assert abs(np.mean(z**power) - moment) < bound * np.sqrt(96)
+    for level, share in ((1, 0.317311), (2, 0.0455003), (3, 0.0026998)):
+        assert abs(np.mean(np.abs(z) > level) - share) < 5 * np.sqrt(share / z.size)
+    for one, other in ((z[1:], z[:-1]), (z[:, 1:], z[:, :-1])):
+        assert abs(np.mean(one * other)) < bound
+    assert not np.array_equal(model.forward(x, training=True), 3 + 2 * z)
+    assert np.array_equal(model.predict(x), x)
+    model.forward(x, training=True)
+    assert np.array_equal(model.backward(z), z.astype(dtype))
+
+
 def test_masks_differ_by_step_layer_and_seed(engine):
     x = np.ones((50, 40))
     model = dropped(40, 0.5)

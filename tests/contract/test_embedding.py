@@ -144,6 +144,37 @@ def test_only_columns_of_the_input_can_be_looked_up():
         Embedding(2**24 + 1, 1)
 
 
+def test_a_run_of_many_batches_is_many_runs_of_one(engine, dtype, rng):
+    """In a run the rows of the batch before are cleared, at its start the whole gradient: the same bits."""
+    x, y = table(rng, 60), rng.normal(size=(60, 2))
+    x[30:, 0] = 6  # the last batch uses one row
+    long, short = (table_net(loss="mse", optimizer="adam", dtype=dtype) for _ in range(2))
+    for layer in (long, short):
+        layer.build(4)
+        layer.gradients[...] = 3  # what anyone may have left there
+    long.fit(x, y, epochs=2, batch_size=7, shuffle=False)
+    for _ in range(2):
+        for begin in range(0, 60, 7):
+            short.train_on_batch(x[begin : begin + 7], y[begin : begin + 7])
+    assert long.parameters.tobytes() == short.parameters.tobytes()
+    gradient = long.layers[0].children[0].weight_grad
+    assert np.flatnonzero(gradient.any(axis=1)).tolist() == [6]
+    assert np.array_equal(gradient, short.layers[0].children[0].weight_grad)
+
+
+def test_a_step_of_its_own_takes_all_gradients_that_are_there(engine, dtype):
+    model = fastbp.Sequential([Embedding(5, 2)], None, SGD(1.0), input_size=1, dtype=dtype, seed=0)
+    layer = model.layers[0]
+    before = layer.weight.copy()
+    model.forward([[3], [3]], training=True)
+    model.backward([[1, 2], [3, 4]])
+    layer.weight_grad[1] = 7
+    model.step()
+    moved = before - layer.weight
+    np.testing.assert_allclose(moved, [[0, 0], [7, 7], [0, 0], [4, 6], [0, 0]], rtol=0, atol=1e-6)
+    assert np.array_equal(moved[[0, 2, 4]], np.zeros((3, 2)))
+
+
 def test_one_table_for_many_rows(engine, dtype, rng):
     """A table that is larger than any batch; every row is found and learns on its own."""
     model = fastbp.Sequential([Embedding(3000, 1)], "mse", SGD(0.5), input_size=1, dtype=dtype, seed=0)

@@ -9,7 +9,18 @@ import pytest
 
 import fastbp
 from fastbp.initializers import Constant
-from fastbp.layers import BatchNormalization, Dense, LayerNormalization, PReLU
+from fastbp.layers import (
+    BatchNormalization,
+    Branches,
+    Dense,
+    GaussianNoise,
+    LayerNormalization,
+    Normalization,
+    PReLU,
+    Rescaling,
+    Residual,
+)
+from fastbp.optimizers import SGD
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "layers.npz"
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -104,6 +115,28 @@ def test_a_large_mean_does_not_eat_the_variance(kind, engine, rng):
     wide = x.astype(float)
     expected = (wide - wide.mean(axis, keepdims=True)) / wide.std(axis, keepdims=True)
     assert np.abs(y - expected).max() < 2e-3  # a unit in the last place of x is 1e-3
+
+
+def test_native_and_reference_train_the_same(engine, dtype, rng):
+    """100 steps of all that normalizes, scales and adds, statistics included."""
+    X, y = rng.normal(size=(200, 6)), rng.normal(size=(200, 2))
+
+    def trained():
+        layers = [
+            Branches([[Normalization(), Dense(9)], [Rescaling(0.5), PReLU()]], [[0, 1, 2, 3], [3, 4, 5]]),
+            BatchNormalization(momentum=0.9),
+            Residual([LayerNormalization(), Dense(12, "tanh"), GaussianNoise(0.1)]),
+            Dense(2),
+        ]
+        model = fastbp.Sequential(layers, "mse", SGD(0.02, momentum=0.9), input_size=6, dtype=dtype, seed=0)
+        model.fit(X, y, epochs=10, batch_size=20)
+        return {name: view.copy() for name, view in model._network.tensors(optimizer=True).items()}
+
+    found = trained()
+    engine.select_reference()
+    for name, expected in trained().items():
+        atol = {"float32": 1e-5, "float64": 1e-12}[dtype] * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=atol, err_msg=name)
 
 
 def test_nothing_but_the_step_moves_gamma_and_nothing_decays_it(engine):

@@ -15,7 +15,16 @@ import pytest
 import fastbp
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import Tensor
-from fastbp.layers import Dense, Dropout
+from fastbp.layers import (
+    BatchNormalization,
+    Branches,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNormalization,
+    PReLU,
+    Residual,
+)
 from fastbp.losses import CrossEntropy, MeanSquaredError
 from fastbp.optimizers import Adam
 
@@ -127,6 +136,54 @@ def test_bad_places(case):
     with pytest.raises(ValueError, match=message) as raised:
         compiled(plan)
     assert f"({kind} of layer {op.layer!r})" in str(raised.value)
+
+
+SHAPES = {
+    "a table with padding": ("embedding_forward", "table", {"stride": 16}, "of different shapes"),
+    "a narrow table": ("embedding_backward", "table_grad", {"columns": 1}, "of different shapes"),
+    "one gamma for each sample": ("batch_norm_forward", "gamma", {"rows": 2}, "of different shapes"),
+    "statistics of one row": ("batch_norm_forward", "saved", {"rows": 1}, "of different shapes"),
+    "rows of statistics": (
+        "batch_norm_backward",
+        "saved",
+        {"per_row": True, "rows": ROWS},
+        "of different shapes",
+    ),
+    "a slope for all": ("prelu_backward", "alpha", {"columns": 1}, "of different shapes"),
+}
+
+
+def make_plan_of_layers():
+    stack = [
+        Branches([Embedding(4, 3), [PReLU()]], [[0], [1, 2]]),
+        BatchNormalization(),
+        Residual([LayerNormalization(), Dense(5)]),
+    ]
+    return planner.build(stack, 3, loss=MeanSquaredError(), optimizer=Adam(), batch_size=ROWS)
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_bad_shapes(case):
+    kind, name, fields, message = SHAPES[case]
+    plan = make_plan_of_layers()
+    compiled(plan)
+    plan, _ = changed(plan, kind, operands={name: replace(operand(plan, kind, name), **fields)})
+    with pytest.raises(ValueError, match=message):
+        compiled(plan)
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"begin": 1}, {"place": -1}, {"count": 0}, {"count": np.nan}, {"place": 1e30}]
+)
+def test_columns_outside_a_matrix(attributes):
+    plan = make_plan_of_layers()
+    op = next(op for op in plan.ops if op.kind == "copy_columns" and op.operands["source"].columns == 3)
+    attributes = op.attributes | {"begin": 0, "place": 0, "count": 3} | attributes
+    plan, _ = changed(
+        plan, "copy_columns", operands=op.operands | {"out": op.operands["source"]}, attributes=attributes
+    )
+    with pytest.raises(ValueError, match="operands of different shapes"):
+        compiled(plan)
 
 
 def test_a_flat_array_serves_no_samples():
