@@ -22,6 +22,7 @@ TORCH_NAMES: dict[str, dict[str, str]] = {
     },
     "LayerNormalization": {"gamma": "weight", "beta": "bias"},
     "PReLU": {"alpha": "weight"},
+    "Embedding": {"weight": "weight"},
 }
 
 
@@ -42,6 +43,8 @@ def save_weights(model: Sequential, path: str | os.PathLike[str]) -> None:
     ------
     OSError
         When the file cannot be written.
+    ValueError
+        When a layer has weights that PyTorch has no names for; the message names it.
     """
     tensors = {
         f"{number}.{theirs}": copied(view)
@@ -117,10 +120,19 @@ def load_state(model: Sequential, tensors: Mapping[str, Array]) -> None:
 
 
 def _views(layer: Layer) -> dict[str, Array]:
-    """The arrays of a layer by their names in PyTorch."""
+    """The arrays of a layer by their names in PyTorch.
+
+    Raises
+    ------
+    ValueError
+        When it has some that PyTorch has no names for.
+    """
+    names = TORCH_NAMES.get(type(layer).__name__)
+    if names is None and (layer.parameters or layer.statistics):
+        raise ValueError(f"layer {layer.name!r}, {layer!r}, has weights without names in PyTorch")
     return {
         theirs: getattr(layer, ours)
-        for ours, theirs in TORCH_NAMES.get(type(layer).__name__, {}).items()
+        for ours, theirs in (names or {}).items()
         if getattr(layer, ours, None) is not None
     }
 

@@ -186,6 +186,16 @@ def test_states_that_do_not_fit(tmp_path, change, message):
         np.testing.assert_array_equal(array, copy)
 
 
+@pytest.mark.parametrize("name", ["residual", "branches", "scaling"])
+def test_weights_without_names_are_refused(tmp_path, name):
+    model, _ = NETWORKS["make"](name)
+    with pytest.raises(ValueError, match=r"layer '\w+', .*, has weights without names in PyTorch"):
+        interop.save_weights(model, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"layer '\w+', .*, has weights without names in PyTorch"):
+        interop.load_weights(model, VECTORS / "torch.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_are_damaged(tmp_path):
     path = tmp_path / "net.safetensors"
     path.write_bytes((VECTORS / "torch.safetensors").read_bytes()[:-3])
