@@ -9,6 +9,7 @@ from fastbp.checks import check_number
 from fastbp.engine.graph import Graph, Value
 from fastbp.initializers import Constant, Zeros
 from fastbp.layer import Array, Layer, Live
+from fastbp.shape import rows
 
 BLOCK = 4096  # rows of which adapt makes float64 at a time
 
@@ -91,7 +92,7 @@ class Normalization(Layer):
         Parameters
         ----------
         X : array_like, shape (n, features)
-            The columns that the layer gets to see.
+            The columns that the layer gets to see. Samples of several axes count as rows of features.
 
         Raises
         ------
@@ -99,7 +100,7 @@ class Normalization(Layer):
             When X is no such matrix, holds a value that is not finite, or has another number of features
             than the model.
         """
-        values = np.asarray(X)
+        values = np.asarray(rows(X))
         if values.dtype.kind not in "fiub":
             raise TypeError(f"X must hold numbers, got elements of type {values.dtype}")
         if values.ndim != 2 or not values.size:

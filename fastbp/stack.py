@@ -106,7 +106,7 @@ class LayerStack:
 
     @property
     def parameters(self) -> Array:
-        """All weights and biases as one flat array, weights first; live."""
+        """All parameters as one flat array, live: weights, biases, tables of embeddings, statistics."""
         return self._require_network().parameters
 
     @property

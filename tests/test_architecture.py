@@ -23,8 +23,7 @@ GROUPS = {
     ),
     "planner": ("engine.layout engine.planner", "basics plan descriptions"),
     "interpreters": (
-        "engine.reference engine.reference_layers engine.operations engine.formulas engine.random "
-        "engine._native",
+        "engine.reference engine.reference_layers engine.formulas engine.random engine._native",
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),

@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 import fastbp
-from fastbp.layers import Branches, Dense, Normalization, Rescaling
+from fastbp.layers import Branches, Dense, Flatten, Normalization, Rescaling
 
 X = np.random.default_rng(0).normal((5, -100, 0), (2, 30, 0), size=(9001, 3))
 
@@ -27,6 +27,13 @@ def test_numbers_of_the_data(kind):
     close(y.std(axis=0), [1, 1, 0])
     close(layer.mean, X.mean(axis=0))
     close(layer.variance, X.var(axis=0))
+
+
+def test_images_are_rows_of_pixels():
+    images = X[:9000].reshape(1000, 3, 9)
+    layer = Normalization()
+    layer.adapt(images)
+    close(fastbp.Sequential([Flatten(), layer], dtype="float64").predict(images).mean(axis=0), 0)
 
 
 def test_adapt_when_the_model_is_built():

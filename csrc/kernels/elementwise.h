@@ -3,15 +3,17 @@
 #define FBP_ELEMENTWISE_H
 
 #include "kernels.h"
-#include "norm.h"
+#include "reduce.h"
 #include "spans.h"
 
 static void prelu_forward(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha, void *y,
                           ptrdiff_t y_row) {
-    for (int64_t i = 0; i < rows; i++) FOR_EACH_SPAN(columns) {
+    for (int64_t i = 0; i < rows; i++) {
+        FOR_EACH_SPAN(columns) {
             const vec in = load_span(ROW(x, i, x_row), span);
             store_span((real *)y + i * y_row, span, vec_select(in > 0, in, load_span(alpha, span) * in));
         }
+    }
 }
 
 static void prelu_backward(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,
@@ -33,17 +35,21 @@ static void prelu_backward(int64_t rows, int64_t columns, const void *x, ptrdiff
 static void rescale(double scale, double offset, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y,
                     ptrdiff_t y_row) {
     const vec factor = vec_set(R(scale)), term = vec_set(R(offset));
-    for (int64_t i = 0; i < rows; i++) FOR_EACH_SPAN(columns)
-    store_span((real *)y + i * y_row, span, factor * load_span(ROW(x, i, x_row), span) + term);
+    for (int64_t i = 0; i < rows; i++) {
+        FOR_EACH_SPAN(columns)
+        store_span((real *)y + i * y_row, span, factor * load_span(ROW(x, i, x_row), span) + term);
+    }
 }
 
 static void normalize(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *mean,
                       const void *variance, void *y, ptrdiff_t y_row) {
-    for (int64_t i = 0; i < rows; i++) FOR_EACH_SPAN(columns) {
+    for (int64_t i = 0; i < rows; i++) {
+        FOR_EACH_SPAN(columns) {
             const vec deviation = vec_max(vec_set(R(1e-7)), vec_sqrt(load_span(variance, span)));
-            store_span((real *)y + i * y_row, span,
-                       (load_span(ROW(x, i, x_row), span) - load_term(mean, span)) / deviation);
+            const vec centered = load_span(ROW(x, i, x_row), span) - (mean ? load_span(mean, span) : vec_set(0));
+            store_span((real *)y + i * y_row, span, centered / deviation);
         }
+    }
 }
 
 static void add(int64_t n, const void *a, const void *b, void *out) {

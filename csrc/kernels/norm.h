@@ -4,28 +4,9 @@
 #define FBP_NORM_H
 
 #include "kernels.h"
+#include "reduce.h"
 #include "spans.h"
 #include "vec_math.h"
-
-/* total = sum of `term` over row = 0 .. rows; four partial sums, so that additions need not wait for each other */
-#define SUM_OVER_ROWS(total, rows, term)                         \
-    do {                                                         \
-        vec part_[4] = {{0}};                                    \
-        int64_t row = 0;                                         \
-        for (; row + 4 <= (rows); row += 4) {                    \
-            const int64_t first_ = row;                          \
-            part_[0] += (term);                                  \
-            row = first_ + 1, part_[1] += (term);                \
-            row = first_ + 2, part_[2] += (term);                \
-            row = first_ + 3, part_[3] += (term);                \
-            row = first_;                                        \
-        }                                                        \
-        for (; row < (rows); row++) part_[0] += (term);          \
-        (total) = (part_[0] + part_[1]) + (part_[2] + part_[3]); \
-    } while (0)
-
-/* row `row` of a matrix */
-#define ROW(matrix, row, stride) ((const real *)(matrix) + (row) * (stride))
 
 /* ---- batch normalization ---- */
 

@@ -4,6 +4,24 @@
 
 #include "spans.h"
 
+/* row `row` of a matrix */
+#define ROW(matrix, row, stride) ((const real *)(matrix) + (row) * (stride))
+
+/* total = sum of `term` over row = 0 .. rows, a vector; four partial sums need not wait for each other */
+#define SUM_OVER_ROWS(total, rows, term)                     \
+    do {                                                     \
+        vec part[4] = {{0}};                                 \
+        int64_t row = 0;                                     \
+        while (row + 4 <= (rows)) {                          \
+            part[0] += (term), row++;                        \
+            part[1] += (term), row++;                        \
+            part[2] += (term), row++;                        \
+            part[3] += (term), row++;                        \
+        }                                                    \
+        for (; row < (rows); row++) part[0] += (term);       \
+        (total) = (part[0] + part[1]) + (part[2] + part[3]); \
+    } while (0)
+
 /* columns side by side in registers, so that the additions of one need not wait for those of another */
 enum { COLUMN_SUM_VECTORS = 4 };
 

@@ -8,17 +8,48 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engine import formulas, random
-from fastbp.engine import reference_layers as reference_layers  # enters its operations
-from fastbp.engine.operations import OPERATIONS, Array, Run, operation
+from fastbp.engine import formulas, random, reference_layers
 from fastbp.engine.plan import PHASES, Op, Plan, Tensor
 
+Array = NDArray[np.floating]
+
+OPERATIONS: dict[str, Callable[..., None]] = {}
 SAMPLES = ("inputs", "targets", "sample_weights")  # matrices whose rows `order` picks
+
+
+@dataclass
+class Run:
+    """The batch that operations work on."""
+
+    arenas: dict[str, Array | None]
+    dtype: np.dtype
+    seed: int
+    training: bool
+    order: NDArray[np.int64] | None
+    position: int = 0  # of the batch's first row
+    rows: int = 0
+    step: int = 0  # of the optimizer, from 1
+    draw: int = 0  # of the random numbers
+    learning_rate: float = 0.0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+
+    def real(self, value: float) -> Any:
+        """Return a scalar that does not widen float32 arrays."""
+        return self.dtype.type(value)
+
+
+def operation(function: Callable[..., None]) -> Callable[..., None]:
+    """Enter a function among the operations, under its name."""
+    OPERATIONS[function.__name__] = np.errstate(all="ignore")(function)
+    return function
 
 
 def schema() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -131,6 +162,12 @@ def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float)
 def dropout_backward(run: Run, dy: Array, dx: Array, *, rate: float, stream: float) -> None:
     """Dropout of the delta."""
     dropout_forward(run, dy, dx, rate=rate, stream=stream)
+
+
+# ---- the layers beyond Dense, in a file of their own ----
+
+for _function in reference_layers.OPERATIONS:
+    operation(_function)
 
 
 # ---- losses: delta_i = w_i / (Σ w of the batch) · dl_i/dprediction ----

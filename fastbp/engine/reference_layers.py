@@ -1,20 +1,25 @@
 """Operations of the layers beyond Dense: normalization, PReLU, noise, scaling, columns, sums, tables.
 
-Sums over rows or columns are taken in float64 and rounded once.
+Sums over rows or columns are taken in float64 and rounded once. :mod:`fastbp.engine.reference` runs them.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine import random
-from fastbp.engine.operations import Array, Run, operation
+
+if TYPE_CHECKING:
+    from fastbp.engine.reference import Run
+
+Array = NDArray[np.floating]
 
 # ---- batch normalization: over the rows of the batch ----
 
 
-@operation
 def batch_norm_forward(
     run: Run,
     x: Array,
@@ -40,7 +45,6 @@ def batch_norm_forward(
     y[...] = _scaled((x - saved[0]) * saved[1], gamma, beta)
 
 
-@operation
 def batch_norm_backward(
     run: Run,
     x: Array,
@@ -80,7 +84,6 @@ def _column_sum(values: Array) -> Array:
 # ---- layer normalization: over the features of a row ----
 
 
-@operation
 def layer_norm_forward(
     run: Run, x: Array, gamma: Array | None, beta: Array | None, saved: Array, y: Array, *, epsilon: float
 ) -> None:
@@ -90,7 +93,6 @@ def layer_norm_forward(
     y[...] = _scaled((x - saved[:, :1]) * saved[:, 1:], gamma, beta)
 
 
-@operation
 def layer_norm_backward_parameters(
     run: Run, x: Array, saved: Array, dy: Array, gamma_grad: Array | None, beta_grad: Array | None
 ) -> None:
@@ -101,7 +103,6 @@ def layer_norm_backward_parameters(
         beta_grad[...] = _column_sum(dy)
 
 
-@operation
 def layer_norm_backward_input(
     run: Run, x: Array, gamma: Array | None, saved: Array, dy: Array, dx: Array
 ) -> None:
@@ -115,20 +116,17 @@ def layer_norm_backward_input(
 # ---- element by element ----
 
 
-@operation
 def prelu_forward(run: Run, x: Array, alpha: Array, y: Array) -> None:
     """Y = X where positive, else α X."""
     y[...] = np.where(x > 0, x, alpha * x)
 
 
-@operation
 def prelu_backward(run: Run, x: Array, alpha: Array, dy: Array, alpha_grad: Array, dx: Array) -> None:
     """∂L/∂α = Σ δ min(X, 0) over the rows; dX = δ where X is positive, else α δ."""
     alpha_grad[...] = _column_sum(np.where(x > 0, run.real(0), dy * x))
     dx[...] = np.where(x > 0, dy, alpha * dy)
 
 
-@operation
 def gaussian_noise(run: Run, x: Array, y: Array, *, stddev: float, stream: float) -> None:
     """Y = X + stddev · a normal number; X outside training."""
     y[...] = x
@@ -136,13 +134,11 @@ def gaussian_noise(run: Run, x: Array, y: Array, *, stddev: float, stream: float
         y += (stddev * random.random_normals(run.seed, run.draw, int(stream), *x.shape)).astype(run.dtype)
 
 
-@operation
 def rescale(run: Run, x: Array, y: Array, *, scale: float, offset: float) -> None:
     """Y = scale X + offset."""
     y[...] = run.real(scale) * x + run.real(offset)
 
 
-@operation
 def normalize(run: Run, x: Array, mean: Array | None, variance: Array, y: Array) -> None:
     """Y = (X − mean) / max(√variance, 1e-7) for each column."""
     centered = x if mean is None else x - mean
@@ -152,7 +148,6 @@ def normalize(run: Run, x: Array, mean: Array | None, variance: Array, y: Array)
 # ---- columns, sums, tables ----
 
 
-@operation
 def copy_columns(
     run: Run, source: Array, out: Array, *, begin: float, place: float, count: float, accumulate: float
 ) -> None:
@@ -162,25 +157,21 @@ def copy_columns(
     target[...] = target + columns if accumulate else columns
 
 
-@operation
 def add(run: Run, a: Array, b: Array, out: Array) -> None:
     """A + B."""
     out[...] = a + b
 
 
-@operation
 def clear(run: Run, dx: Array) -> None:
     """The delta of what has no derivative: 0."""
     dx[...] = 0
 
 
-@operation
 def embedding_forward(run: Run, index: Array, table: Array, y: Array) -> None:
     """The rows of the table that each row of indices names, one after the other."""
     y[...] = table[_row_numbers(index, table)].reshape(y.shape)
 
 
-@operation
 def embedding_backward(run: Run, index: Array, dy: Array, table_grad: Array) -> None:
     """For each row of the table the sum of the deltas where it was looked up."""
     table_grad[...] = 0
@@ -190,3 +181,22 @@ def embedding_backward(run: Run, index: Array, dy: Array, table_grad: Array) -> 
 def _row_numbers(index: Array, table: Array) -> NDArray[np.intp]:
     """Whatever does not name a row names the nearest one; the caller of the engine has checked them."""
     return np.clip(np.nan_to_num(index), 0, len(table) - 1).astype(np.intp)
+
+
+OPERATIONS = (
+    batch_norm_forward,
+    batch_norm_backward,
+    layer_norm_forward,
+    layer_norm_backward_parameters,
+    layer_norm_backward_input,
+    prelu_forward,
+    prelu_backward,
+    gaussian_noise,
+    rescale,
+    normalize,
+    copy_columns,
+    add,
+    clear,
+    embedding_forward,
+    embedding_backward,
+)
