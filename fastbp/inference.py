@@ -54,13 +54,12 @@ class Inference:
         operations : dict, optional
             Functions to call instead of the reference's, by the name of the operation.
         """
-        from fastbp.engine import reference as reference  # enters its operations
-        from fastbp.engine.operations import OPERATIONS, Run
+        from fastbp.engine import reference
 
-        run = Run({}, X.dtype, seed=0, training=False, order=None, rows=len(X))
+        run = reference.Run({}, X.dtype, seed=0, training=False, order=None, rows=len(X))
         arrays = {value: values.astype(X.dtype) for value, (_, values) in self.parameters.items()}
         arrays[self.input] = X
-        known = OPERATIONS | (operations or {})
+        known = reference.OPERATIONS | (operations or {})
         for node in self.nodes:
             for value in node.operands.values():
                 if value is not None and value not in arrays:

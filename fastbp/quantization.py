@@ -72,10 +72,10 @@ def quantize(inference: Inference, calibration: Array) -> dict[Node, QuantizedDe
     ranges: dict[int, tuple[float, float]] = {}
 
     def observe(run: Any, x: Array, weight: Array, bias: Array | None, y: Array, **attributes: Any) -> None:
-        from fastbp.engine.operations import OPERATIONS
+        from fastbp.engine import reference
 
         ranges[len(ranges)] = float(x.min()), float(x.max())
-        OPERATIONS["dense_forward"](run, x, weight, bias, y, **attributes)
+        reference.OPERATIONS["dense_forward"](run, x, weight, bias, y, **attributes)
 
     inference.run(calibration, {"dense_forward": observe})
     dense = [node for node in inference.nodes if node.kind == "dense_forward"]
