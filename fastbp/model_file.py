@@ -23,6 +23,7 @@ StrPath = str | os.PathLike[str]
 FORMAT = "fastbp"
 VERSION = 1  # raise it when a reader of the old one would misunderstand the new one
 _KNOWN_VERSIONS = (1,)
+_NUMPY_TYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 def write(path: StrPath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
@@ -99,7 +100,12 @@ def read_tensors(path: StrPath) -> Tensors:
     """
     with open(path, "rb") as file:
         try:
-            _read_header(file)
+            for name, entry in _read_header(file).items():
+                kind = entry.get("dtype", "F32") if isinstance(entry, dict) else "F32"
+                if kind not in _NUMPY_TYPES:
+                    raise ValueError(
+                        f"tensor {name!r} has the element type {kind}, which NumPy does not have"
+                    )
             file.seek(0)
             return _deserialize(file.read())
         except ValueError as error:

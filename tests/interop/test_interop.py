@@ -201,6 +201,12 @@ def test_files_that_are_damaged(tmp_path):
     path.write_bytes((VECTORS / "torch.safetensors").read_bytes()[:-3])
     with pytest.raises(ValueError, match="cannot be read: it is damaged"):
         interop.load_weights(torch_like(), path)
+    header = b'{"0.weight":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(
+        ValueError, match=r"tensor '0.weight' has the element type BF16, which NumPy does not"
+    ):
+        interop.load_weights(torch_like(), path)
 
 
 # ---- Keras ----
