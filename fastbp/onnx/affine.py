@@ -22,12 +22,16 @@ def affine(graph: OnnxGraph, node: Any) -> Link:
     """
     scale: Any = np.float64(1)
     offset: Any = np.float64(0)
-    top = node
+    top, seen = node, set()
     while True:
         below, a, b = _step(graph, node)
         scale, offset = scale * a, scale * b + offset
         lower = graph.producers.get(below)
-        if lower is None or rule_name(lower) not in _KINDS or len(graph.data_inputs(lower)) != 1:
+        # a value that others read as well may be where a residual begins
+        if lower is None or graph.readers[below] > 1 or below in seen:
+            break
+        seen.add(below)
+        if rule_name(lower) not in _KINDS or len(graph.data_inputs(lower)) != 1:
             break
         (data,) = graph.data_inputs(lower)
         if rule_name(lower) == "Add" and _is_product(graph, data):
@@ -36,8 +40,8 @@ def affine(graph: OnnxGraph, node: Any) -> Link:
     if scale.ndim == offset.ndim == 0:
         return Link(below, layers.Rescaling(float(scale), float(offset)))
     scale, offset = np.broadcast_arrays(scale, offset)
-    if not (np.all(scale > 0) and np.isfinite(scale).all() and np.isfinite(offset).all()):
-        raise refuse(graph, top, "it multiplies features by numbers that are not positive")
+    if not (np.all(scale > 0) and np.all(scale <= 1e7) and np.isfinite(offset).all()):
+        raise refuse(graph, top, "it multiplies features by numbers that are not between 0 and 1e7")
     parameters = {"mean": -offset / scale, "variance": scale**-2.0}
     return Link(below, layers.Normalization(), parameters, features=scale.size, by_row=True)
 

@@ -7,6 +7,8 @@ sorted list of factors, a sum a number and a sorted list of terms. Two ways of w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from fastbp import layers
@@ -68,7 +70,8 @@ def _equal(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _activations() -> list[tuple[Form, layers.Layer]]:
+@cache
+def _activations() -> list[tuple[Form, Callable[[], layers.Layer]]]:
     """Forms of the known activations of X."""
     root = math.sqrt(0.5)
     slope = math.sqrt(2 / math.pi)
@@ -83,13 +86,13 @@ def _activations() -> list[tuple[Form, layers.Layer]]:
     # PyTorch's softplus is x itself above 20
     thresholded = ("Where", ("Greater", X, _number(20.0)), X, softplus)
     return [
-        (("Max", X, _number(0.0)), layers.ReLU()),
-        (_product(X, ("Sigmoid", X)), layers.SiLU()),
-        *((_product(X, ("Tanh", form)), layers.Mish()) for form in (softplus, stable, thresholded)),
-        *((form, layers.Softplus()) for form in (stable, thresholded, ("Log", _sum(one, ("Exp", X))))),
-        (_product(half, X, _sum(one, erf)), layers.GELU()),
-        (_product(half, X, _sum(one, tanh)), layers.GELU("tanh")),
-        (_product(half, X, _sum(one, factored)), layers.GELU("tanh")),
+        (("Max", X, _number(0.0)), layers.ReLU),
+        (_product(X, ("Sigmoid", X)), layers.SiLU),
+        *((_product(X, ("Tanh", form)), layers.Mish) for form in (softplus, stable, thresholded)),
+        *((form, layers.Softplus) for form in (stable, thresholded, ("Log", _sum(one, ("Exp", X))))),
+        (_product(half, X, _sum(one, erf)), layers.GELU),
+        (_product(half, X, _sum(one, tanh)), partial(layers.GELU, "tanh")),
+        (_product(half, X, _sum(one, factored)), partial(layers.GELU, "tanh")),
     ]
 
 
@@ -154,9 +157,9 @@ def composite_activation(graph: OnnxGraph, name: str) -> tuple[layers.Layer, str
         form = _form(graph, name, x, {})
         if form is None:
             continue
-        for known, layer in _activations():
+        for known, make in _activations():
             if _equal(form, known):
-                return layer, x
+                return make(), x
         found = _with_slope(form)
         if found is not None:
             return found, x

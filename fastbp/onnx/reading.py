@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from fastbp.onnx.library import library
 
 # Bytes: protobuf's own limit for a message.
 LARGEST_FILE = 2**31 - 1
+# A feed-forward network has few nodes; a file with very many would keep the reader busy for hours.
+MOST_NODES = 10_000
 # Operators that exporters leave between single numbers.
 _ARITHMETIC: dict[str, Any] = {
     "Add": np.add,
@@ -39,6 +42,8 @@ class OnnxGraph:
     nodes : list of NodeProto
     producers : dict of str to NodeProto
         By the name of a result.
+    readers : Counter
+        Nodes that read a value, by its name.
     opset : int
         Version of the standard operators.
     """
@@ -48,6 +53,8 @@ class OnnxGraph:
         graph = model.graph
         self.nodes = list(graph.node)
         self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
+        if len(self.nodes) > MOST_NODES:
+            raise ValueError(f"it has {len(self.nodes)} nodes, and fastbp reads at most {MOST_NODES}")
         if len(graph.sparse_initializer):
             raise ValueError("it holds sparse tensors, which fastbp does not read")
         self.constants = {t.name: self._array(t) for t in graph.initializer}
@@ -58,6 +65,7 @@ class OnnxGraph:
                     raise ValueError(f"it makes {name!r} twice")
                 self.producers[name] = node
             self._fold(node)
+        self.readers = Counter(name for node in self.nodes for name in set(node.input))
         self.inputs = [value for value in graph.input if value.name not in self.constants]
         self.outputs = list(graph.output)
 

@@ -96,6 +96,10 @@ B = np.array([0.5, -0.5], "f4")
             [("Mul", ["x", "c"], ["m"]), ("Sub", ["m", "two"], ["s"]), ("Add", ["s", "x"], ["y"])],
             lambda x: x * [1, 2, 4] - 2 + x,
         ),
+        (
+            [("Mul", ["x", "three"], ["m"]), ("Add", ["m", "two"], ["s"]), ("Add", ["s", "m"], ["y"])],
+            lambda x: 6 * x + 2,
+        ),
         ([("Identity", ["x"], ["y"])], lambda x: x),
     ],
 )
@@ -151,7 +155,7 @@ def test_one_of_several_outputs(path):
             graph([("Mul", ["x", "c"], ["y"])], {"c": np.ones((3, 1), "f4")}),
             r"the shape \(3, 1\), expected one row",
         ),
-        (graph([("Mul", ["x", "c"], ["y"])], {"c": [1.0, 0, 2]}), "by numbers that are not positive"),
+        (graph([("Mul", ["x", "c"], ["y"])], {"c": [1.0, 0, 2]}), "by numbers that are not between 0"),
         (graph([("Div", ["x", "c"], ["y"])], {"c": [1.0, 0, 2]}), "by constants that are not 0"),
         (graph([("Add", ["x", "x"], ["y"])]), "expected a sum of two values"),
         (graph([("Relu", ["x"], ["r"]), ("Tanh", ["x"], ["t"]), ("Add", ["r", "t"], ["y"])]), "must be x"),
@@ -163,6 +167,8 @@ def test_one_of_several_outputs(path):
         (graph([("Relu", ["x"], ["y"])], shape=(3,)), r"must have the shape \(batch, features\)"),
         (graph([("Relu", ["z"], ["y"])]), "comes from 'z', which nothing makes of the input"),
         (graph([("Relu", ["y"], ["y"])]), "node Relu 'y' depends on its own result"),
+        (graph([("Mul", ["y", "c"], ["y"])], {"c": 2.0}), "node Mul 'y' depends on its own result"),
+        (graph([("Mul", ["x", "c"], ["y"])], {"c": [1.0, 1, 1e9]}), "by numbers that are not between 0"),
         (graph([("Relu", ["x"], ["y"]), ("Tanh", ["x"], ["y"])]), "it makes 'y' twice"),
         (graph([("LeakyRelu", ["x"], ["y"], {"alpha": -1.0})]), "negative_slope must be a number in"),
         (graph([("LeakyRelu", ["x"], ["y"], {"alpha": "a"})]), "it is damaged"),
@@ -244,6 +250,13 @@ def test_files_that_are_too_large(path, monkeypatch):
     write(path, with_tensor())
     monkeypatch.setattr(reading, "LARGEST_FILE", 100)
     with pytest.raises(ValueError, match=r"it has \d+ bytes; an ONNX model has at most 100"):
+        fastbp_onnx.load(path)
+
+
+def test_files_with_too_many_nodes(path, monkeypatch):
+    write(path, graph([("Relu", ["x"], ["r"]), ("Tanh", ["r"], ["y"])]))
+    monkeypatch.setattr(reading, "MOST_NODES", 1)
+    with pytest.raises(ValueError, match="it has 2 nodes, and fastbp reads at most 1"):
         fastbp_onnx.load(path)
 
 
