@@ -15,8 +15,8 @@ from fastbp import layers
 from fastbp.onnx.reading import STANDARD, OnnxGraph
 
 Form: TypeAlias = tuple[Any, ...]
-# A longer way back is no activation.
-_DEEPEST, _MOST_NODES = 10, 24
+# What is deeper, comes from more values or has longer sums and products is no activation.
+_DEEPEST, _MOST_VALUES, _LONGEST = 10, 24, 8
 
 X: Form = ("x",)
 
@@ -53,6 +53,11 @@ def _sum(*terms: Form) -> Form:
     if not rest:
         return _number(number)
     return rest[0] if number == 0 and len(rest) == 1 else ("sum", number, tuple(sorted(rest, key=_shape)))
+
+
+def _length(form: Form) -> int:
+    """Number of factors or terms."""
+    return len(form[2]) if form[0] in ("product", "sum") else 1
 
 
 def _shape(form: Any) -> str:
@@ -120,9 +125,10 @@ def _form_of_node(
     if node is None or node.domain not in STANDARD or depth > _DEEPEST:
         return None
     inputs = [_form(graph, one, x, seen, depth + 1) for one in node.input]
-    if not inputs or any(form is None for form in inputs):
+    known = [form for form in inputs if form is not None]
+    if not known or len(known) < len(inputs) or sum(map(_length, known)) > _LONGEST:
         return None
-    a, *more = (form for form in inputs if form is not None)
+    a, *more = known
     b = more[0] if more else None
     kind = node.op_type
     if kind in ("Identity", "Cast"):
@@ -190,7 +196,7 @@ def _ancestors(graph: OnnxGraph, name: str) -> list[str]:
     """Values that the result comes from, nearest first."""
     found: list[str] = []
     queue = [name]
-    while queue and len(found) < _MOST_NODES:
+    while queue and len(found) < _MOST_VALUES:
         node = graph.producers.get(queue.pop(0))
         for one in [] if node is None else graph.data_inputs(node):
             if one not in found:
