@@ -68,6 +68,7 @@ typedef struct {
 /* What ops.def says of operation number `kind`, NULL past the last one. */
 typedef struct {
     const char *name, *operands, *attributes;
+    int by_rows; /* ROW_OP */
 } fbp_op_schema;
 const fbp_op_schema *fbp_schema(int kind);
 /* Names of the kinds that attributes `activation` and `loss` take; NULL past the last one. */
@@ -77,11 +78,19 @@ const char *fbp_loss_name(int kind);
 /* ---- programs (program.c) ---- */
 typedef struct fbp_program fbp_program;
 
+/* How a batch goes through the operations: `block` rows at a time. With block == batch the team shares each operation.
+ * Otherwise the blocks are dealt out to `lanes` lanes, each with gradients of its own that are added up in their order
+ * at the end; a member of the team takes whole lanes. */
+typedef struct {
+    int64_t batch, block;
+    int lanes;
+} fbp_schedule;
+
 /* Checks every operand of every operation once. The flat arrays stay the caller's and must outlive the
  * program. On FBP_BAD_PLAN, *bad is the number of the operation and *why names the operand or attribute. */
-int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, int64_t batch, const int64_t size[4],
-                       void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
-                       fbp_program **program, int *bad, const char **why);
+int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, fbp_schedule schedule,
+                       const int64_t size[4], void *parameters, void *gradients, void *state, int64_t *counters,
+                       uint64_t seed, fbp_program **program, int *bad, const char **why);
 void fbp_program_destroy(fbp_program *program);
 
 typedef struct {

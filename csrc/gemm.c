@@ -50,7 +50,7 @@ static void run(const fbp_gemm *g, char *scratch) {
             if (pack_b) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, packed_b);
             block.b = pack_b ? packed_b : b;
             block.b_step = pack_b ? 0 : g->b_row;
-            block.accumulate = p > 0;
+            block.accumulate = p > 0 || g->accumulate;
             const int last = p + kernels->kc >= g->k;
             for (int64_t i = 0; i < g->m; i += kernels->mc) {
                 block.m = smaller(kernels->mc, g->m - i);

@@ -15,6 +15,7 @@ typedef struct {
     int b_padded; /* rows of B may be read up to the end of a vector: it can be used where it lies */
     void *c;
     ptrdiff_t c_row;
+    int accumulate;               /* add to C */
     int c_padded;                 /* rows of C, bias and saved may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
 } fbp_gemm;

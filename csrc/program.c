@@ -4,11 +4,13 @@
 
 #include "fastbp.h"
 #include "gemm.h"
+#include "memory.h"
 #include "ops/ops.h"
 #include "shapes.h"
 
 static const fbp_op_schema schemas[] = {
-#define OP(name, operands, attributes) {#name, operands, attributes},
+#define OP(name, operands, attributes) {#name, operands, attributes, 0},
+#define ROW_OP(name, operands, attributes) {#name, operands, attributes, 1},
 #include "ops.def"
 };
 static fbp_op_function *const functions[] = {
@@ -33,14 +35,17 @@ struct fbp_program {
     const fbp_kernels *kernels;
     fbp_op *ops;
     int count;
-    int64_t batch;
-    char *flat[4]; /* parameters, gradients, state: the caller's; workspace: ours */
-    void *workspace_memory;
+    fbp_schedule schedule;
+    int64_t size[4]; /* elements of the flat arrays */
+    char *flat[3];   /* parameters, gradients, state: the caller's */
+    void *memory;    /* what the next four point into */
     double *row_loss;
+    double *lane_loss;
+    char *lane_gradients;
+    char *workspace;   /* with blocks each member has one of its own, behind its scratch */
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
-    const fbp_tensor *batch_weights; /* where the gathered sample weights lie; NULL: the plan has none */
-    fbp_table *tables;               /* of embeddings */
+    fbp_table *tables; /* of embeddings */
     int table_count;
     char *scratch; /* one piece per member, for the largest team so far */
     int scratch_members;
@@ -124,9 +129,11 @@ static const char *check_shapes(const fbp_op *op) {
     return NULL;
 }
 
-static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t batch) {
+static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t batch, int in_blocks) {
     if (op->kind < 0 || op->kind >= OPS) return "unknown operation";
     if (op->phase < 0 || op->phase >= FBP_PHASES) return "unknown phase";
+    if (in_blocks && op->phase != FBP_UPDATE && !schemas[op->kind].by_rows)
+        return "operation that needs the whole batch";
     unsigned optional;
     int count = words(schemas[op->kind].operands, &optional);
     for (int i = 0; i < FBP_OPERANDS; i++) {
@@ -143,31 +150,41 @@ static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t bat
     return why ? why : check_shapes(op);
 }
 
-int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, int64_t batch, const int64_t size[4],
-                       void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
-                       fbp_program **program, int *bad, const char **why) {
+static size_t round_up(size_t bytes) { return (bytes + FBP_ALIGNMENT - 1) / FBP_ALIGNMENT * FBP_ALIGNMENT; }
+
+static int in_blocks(const fbp_program *p) { return p->schedule.block < p->schedule.batch; }
+
+int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count, fbp_schedule schedule,
+                       const int64_t size[4], void *parameters, void *gradients, void *state, int64_t *counters,
+                       uint64_t seed, fbp_program **program, int *bad, const char **why) {
     for (int i = 0; i < count; i++) {
-        *why = check_op(&ops[i], size, batch);
+        *why = check_op(&ops[i], size, schedule.block, schedule.block < schedule.batch);
         *bad = i;
         if (*why) return FBP_BAD_PLAN;
     }
     if ((uint64_t)size[FBP_WORKSPACE] > SIZE_MAX / 16) return FBP_NO_MEMORY; /* its bytes would overflow */
     fbp_program *p = calloc(1, sizeof *p);
     if (!p) return FBP_NO_MEMORY;
-    p->kernels = kernels, p->count = count, p->batch = batch, p->counters = counters, p->seed = seed;
+    p->kernels = kernels, p->count = count, p->schedule = schedule, p->counters = counters, p->seed = seed;
+    p->flat[FBP_PARAMETERS] = parameters, p->flat[FBP_GRADIENTS] = gradients, p->flat[FBP_STATE] = state;
+    memcpy(p->size, size, sizeof p->size);
+    const int lanes = in_blocks(p);
+    size_t loss = round_up((size_t)schedule.batch * sizeof(double));
+    size_t lane_loss = round_up((size_t)schedule.lanes * sizeof(double));
+    size_t gradient = lanes ? round_up((size_t)(schedule.lanes * size[FBP_GRADIENTS]) * kernels->element) : 0;
+    size_t workspace = lanes ? 0 : (size_t)size[FBP_WORKSPACE] * kernels->element;
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
-    p->row_loss = calloc((size_t)batch + 1, sizeof *p->row_loss);
-    p->workspace_memory = calloc((size_t)size[FBP_WORKSPACE] * kernels->element + 64, 1);
-    int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
-    if (!p->ops || !p->row_loss || !p->workspace_memory || tables_status != FBP_OK) {
+    p->memory = fbp_allocate(loss + lane_loss + gradient + workspace);
+    int tables = fbp_tables_create(ops, count, &p->tables, &p->table_count);
+    if (!p->ops || !p->memory || tables != FBP_OK) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
     }
     memcpy(p->ops, ops, (size_t)count * sizeof *ops);
-    p->flat[FBP_PARAMETERS] = parameters, p->flat[FBP_GRADIENTS] = gradients, p->flat[FBP_STATE] = state;
-    p->flat[FBP_WORKSPACE] = (char *)(((uintptr_t)p->workspace_memory + 63) & ~(uintptr_t)63);
-    for (int i = 0; i < count; i++)
-        if (p->ops[i].operand[0].arena == FBP_SAMPLE_WEIGHTS) p->batch_weights = &p->ops[i].operand[1];
+    p->row_loss = p->memory;
+    p->lane_loss = (double *)((char *)p->memory + loss);
+    p->lane_gradients = (char *)p->lane_loss + lane_loss;
+    p->workspace = p->lane_gradients + gradient;
     *program = p;
     return FBP_OK;
 }
@@ -175,9 +192,8 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
 void fbp_program_destroy(fbp_program *p) {
     if (!p) return;
     free(p->ops);
-    free(p->row_loss);
-    free(p->workspace_memory);
-    free(p->scratch);
+    fbp_free(p->memory);
+    fbp_free(p->scratch);
     fbp_tables_destroy(p->tables, p->table_count);
     free(p);
 }
@@ -192,7 +208,79 @@ typedef struct {
 
 static int asked(const fbp_request *r, int phase) { return r->phases >> phase & 1; }
 
-/* Every member runs this with its own copy of the batch; between operations all wait for each other. */
+static double sum_of(const double *values, int64_t n) {
+    double total = 0;
+    for (int64_t i = 0; i < n; i++) total += values[i];
+    return total;
+}
+
+static double weight_of(const fbp_batch *batch) {
+    const char *weights = batch->arena[FBP_SAMPLE_WEIGHTS];
+    if (!weights) return (double)batch->rows;
+    if (batch->order) return batch->kernels->sum(batch->rows, weights, batch->order + batch->position);
+    return batch->kernels->sum(batch->rows, weights + batch->position * (int64_t)batch->kernels->element, NULL);
+}
+
+static void run_op(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    if (op->phase == FBP_UPDATE && op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS)
+        fbp_update_rows(functions[op->kind], op, batch, member);
+    else
+        functions[op->kind](op, batch, member);
+}
+
+/* The team shares each operation; after it all wait for each other. */
+static void run_together(const job *j, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_program *p = j->program;
+    for (int i = 0; i < p->count; i++) {
+        if (!asked(j->request, p->ops[i].phase)) continue;
+        run_op(&p->ops[i], batch, member);
+        fbp_team_wait(member);
+    }
+}
+
+/* Each member takes blocks of rows through all operations by itself; then gradients are added up and used. */
+static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_program *p = j->program;
+    const int64_t element = (int64_t)p->kernels->element, gradients = p->size[FBP_GRADIENTS];
+    const int64_t blocks = (batch->rows + p->schedule.block - 1) / p->schedule.block;
+    const int lanes = (int)(blocks < p->schedule.lanes ? blocks : p->schedule.lanes);
+    const fbp_range share = fbp_share(lanes, 1, member->size, member->index);
+    const fbp_member alone = {0, 1, NULL, member->scratch};
+    for (int64_t lane = share.begin; lane < share.end; lane++) {
+        fbp_batch part = *batch;
+        part.arena[FBP_WORKSPACE] = member->scratch + fbp_gemm_scratch(p->kernels);
+        part.arena[FBP_GRADIENTS] = p->lane_gradients + lane * gradients * element;
+        const fbp_range mine = fbp_share(blocks, 1, lanes, (int)lane);
+        for (int64_t block = mine.begin; block < mine.end; block++) {
+            part.first_row = block * p->schedule.block;
+            part.position = batch->position + part.first_row;
+            part.row_loss = batch->row_loss + part.first_row;
+            part.rows = batch->rows - part.first_row;
+            if (part.rows > p->schedule.block) part.rows = p->schedule.block;
+            part.accumulate = block > mine.begin;
+            for (int i = 0; i < p->count; i++)
+                if (p->ops[i].phase != FBP_UPDATE && asked(j->request, p->ops[i].phase))
+                    run_op(&p->ops[i], &part, &alone);
+        }
+        const int64_t first = mine.begin * p->schedule.block;
+        p->lane_loss[lane] = sum_of(batch->row_loss + first, part.first_row + part.rows - first);
+    }
+    fbp_team_wait(member);
+    if (asked(j->request, FBP_BACKWARD)) {
+        const fbp_range some = fbp_share(gradients, FBP_LINE, member->size, member->index);
+        p->kernels->column_sum(lanes, some.end - some.begin, p->lane_gradients + some.begin * element, gradients, 0,
+                               p->flat[FBP_GRADIENTS] + some.begin * element);
+        fbp_team_wait(member);
+    }
+    for (int i = 0; i < p->count; i++) {
+        if (p->ops[i].phase != FBP_UPDATE || !asked(j->request, FBP_UPDATE)) continue;
+        run_op(&p->ops[i], batch, member);
+        fbp_team_wait(member);
+    }
+    if (member->index == 0) batch->row_loss[0] = sum_of(p->lane_loss, lanes);
+}
+
+/* Every member runs this with its own copy of the batch. */
 static void run_batches(void *context, const fbp_member *member) {
     const job *j = context;
     const fbp_program *p = j->program;
@@ -204,37 +292,28 @@ static void run_batches(void *context, const fbp_member *member) {
                        .row_loss = p->row_loss};
     memcpy(batch.arena, request->data, sizeof batch.arena);
     memcpy(batch.arena, p->flat, sizeof p->flat);
+    batch.arena[FBP_WORKSPACE] = p->workspace;
     batch.step = p->counters[0], batch.draw = (uint64_t)p->counters[1];
-    if (request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
+    if (!in_blocks(p) && request->training && asked(request, FBP_FORWARD) && asked(request, FBP_BACKWARD))
         batch.tables = p->tables, batch.table_count = p->table_count;
     fbp_team_wait(member); /* all have read the counters before the first member writes them */
     double loss_sum = 0, weight_sum = 0;
 
-    const int64_t end = request->first + request->count;
-    for (int64_t number = 0, position = request->first; position < end; number++, position += p->batch) {
+    const int64_t end = request->first + request->count, size = p->schedule.batch;
+    for (int64_t number = 0, position = request->first; position < end; number++, position += size) {
         batch.position = position;
+        batch.rows = end - position < size ? end - position : size;
         batch.follows = number > 0;
-        batch.rows = end - position < p->batch ? end - position : p->batch;
         batch.draw += asked(request, FBP_FORWARD) && request->training;
         batch.step += asked(request, FBP_UPDATE);
         if (request->learning_rates) batch.learning_rate = request->learning_rates[number];
-        for (int i = 0; i < p->count; i++) {
-            const fbp_op *op = &p->ops[i];
-            if (!asked(request, op->phase)) continue;
-            if (op->phase == FBP_LOSS)
-                batch.weight_sum = batch.arena[FBP_SAMPLE_WEIGHTS] && p->batch_weights
-                                       ? p->kernels->sum(batch.rows, at(p->batch_weights, &batch, 0))
-                                       : (double)batch.rows;
-            if (op->phase == FBP_UPDATE && op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS)
-                fbp_update_rows(functions[op->kind], op, &batch, member);
-            else
-                functions[op->kind](op, &batch, member);
-            fbp_team_wait(member);
-            if (op->phase == FBP_LOSS && member->index == 0) {
-                for (int64_t row = 0; row < batch.rows; row++) loss_sum += p->row_loss[row];
-                weight_sum += batch.weight_sum;
-            }
+        if (asked(request, FBP_LOSS)) batch.weight_sum = weight_of(&batch);
+        (in_blocks(p) ? run_lanes : run_together)(j, &batch, member);
+        if (asked(request, FBP_LOSS) && member->index == 0) {
+            loss_sum += in_blocks(p) ? p->row_loss[0] : sum_of(p->row_loss, batch.rows);
+            weight_sum += batch.weight_sum;
         }
+        fbp_team_wait(member); /* the next batch may write over the losses now */
     }
     if (member->index == 0) {
         p->counters[0] = batch.step, p->counters[1] = (int64_t)batch.draw;
@@ -246,13 +325,18 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
     double flops = 0;
     for (int i = 0; i < p->count; i++)
         if (asked(request, p->ops[i].phase)) flops += p->ops[i].flops;
-    double full = (double)(request->count < p->batch ? request->count : p->batch) / (double)p->batch;
+    const int64_t batch = p->schedule.batch;
+    double full = (double)(request->count < batch ? request->count : batch) / (double)batch;
     int size = fbp_team_size(flops * full);
     size_t bytes = fbp_gemm_scratch(p->kernels);
+    if (in_blocks(p)) {
+        bytes = round_up(bytes + (size_t)p->size[FBP_WORKSPACE] * p->kernels->element);
+        if (size > p->schedule.lanes) size = p->schedule.lanes;
+    }
     if (size > p->scratch_members) {
-        free(p->scratch);
+        fbp_free(p->scratch);
         p->scratch_members = 0;
-        p->scratch = malloc(bytes * (size_t)size);
+        p->scratch = fbp_allocate(bytes * (size_t)size);
         if (!p->scratch) return FBP_NO_MEMORY;
         p->scratch_members = size;
     }

@@ -25,6 +25,8 @@ void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *cont
                   void *context);
 void fbp_team_wait(const fbp_member *member);
 
+/* Elements to cut flat arrays at: a whole number of cache lines for both element types. */
+enum { FBP_LINE = 64 };
 /* Part `index` of `parts` of 0 .. total, cut at multiples of `unit`. */
 typedef struct {
     int64_t begin, end;

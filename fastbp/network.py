@@ -9,23 +9,26 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine import backend, planner
-from fastbp.engine.plan import Plan
+from fastbp.engine.plan import ROW_OPERATIONS, Plan
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
 Array = NDArray[np.floating]
 Task: TypeAlias = tuple[Loss | None, Optimizer]
+OnePass: TypeAlias = Literal["", "inference", "training"]
 
-# Rows that one pass of predict and evaluate takes through the network: enough to keep the tiles of the
-# matrix product full, few enough for the activations to stay in the cache.
-PREDICT_BATCH = 256
+# Most rows that count as one batch of predict and evaluate: blocks enough for every thread.
+PREDICT_BATCH = 8192
+# The same for networks whose batches do not go through block by block: few enough rows for the activations to
+# stay in the cache.
+PREDICT_WHOLE = 256
 # Least capacity of a program for batches of any size.
 SMALLEST_BATCH = 32
 # Programs kept for further use; each owns a workspace.
@@ -84,7 +87,7 @@ class Network:
     Attributes
     ----------
     plan : Plan
-        For batches of :data:`PREDICT_BATCH` rows.
+        For batches of :data:`SMALLEST_BATCH` rows.
     parameters, gradients, state : ndarray
         Flat arrays; see :class:`fastbp.engine.plan.Plan`.
     counters : ndarray of two int64
@@ -105,8 +108,8 @@ class Network:
         self.layers, self.input_size, self.dtype, self.seed = layers, input_size, dtype, seed
         self.counters = np.zeros(2, np.int64)
         self.set_task(loss, optimizer)
-        self.parameters = _aligned(np.zeros(self.plan.sizes["parameters"], dtype))
-        self.gradients = _aligned(np.zeros(self.plan.sizes["gradients"], dtype))
+        self.parameters = aligned_copy(np.zeros(self.plan.sizes["parameters"], dtype))
+        self.gradients = aligned_copy(np.zeros(self.plan.sizes["gradients"], dtype))
         self._bind()
         for layer in layers:
             layer.initialize(rng)
@@ -115,14 +118,16 @@ class Network:
         """Train towards another loss from now on, with an optimizer that starts afresh."""
         # Plans are made for one batch size after another; all of them must tell of the same task.
         task = copy.copy(loss), copy.copy(optimizer)
-        self.plan = self._make_plan(task, PREDICT_BATCH)
+        self.plan = self._make_plan(task, SMALLEST_BATCH)
         self._task, self.optimizer = task, optimizer
-        self.state = _aligned(np.zeros(self.plan.sizes["state"], self.dtype))
+        self.state = aligned_copy(np.zeros(self.plan.sizes["state"], self.dtype))
         self.counters[0] = 0
-        self._programs: dict[tuple[int, int | None], backend.Program] = {}
+        self._programs: dict[tuple[int, int | None, OnePass], backend.Program] = {}
         self._forward_pass: tuple[backend.Program, int, bool] | None = None
 
-    def _make_plan(self, task: Task, batch_size: int, target_columns: int | None = None) -> Plan:
+    def _make_plan(
+        self, task: Task, batch_size: int, target_columns: int | None = None, one_pass: OnePass = ""
+    ) -> Plan:
         loss, optimizer = task
         return planner.build(
             self.layers,
@@ -133,6 +138,7 @@ class Network:
             batch_size=batch_size,
             seed=self.seed,
             target_columns=target_columns,
+            one_pass=one_pass,
         )
 
     def _bind(self) -> None:
@@ -145,13 +151,18 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for name in ("parameters", "gradients", "state"):
-            setattr(self, name, _aligned(getattr(self, name)))
+            setattr(self, name, aligned_copy(getattr(self, name)))
         self._bind()
 
     @property
     def output_size(self) -> int:
         """Number of outputs."""
         return self.plan.columns["outputs"]
+
+    @property
+    def _predict_batch(self) -> int:
+        kinds = (op.kind for op in self.plan.ops if op.phase != "update")
+        return PREDICT_BATCH if ROW_OPERATIONS.issuperset(kinds) else PREDICT_WHOLE
 
     @property
     def latest_plan(self) -> Plan:
@@ -180,18 +191,20 @@ class Network:
 
     # ---- programs ----
 
-    def _program(self, rows: int, target_columns: int | None = None, exact: bool = False) -> backend.Program:
-        """Return a program for batches of exactly, or at least, so many rows; forget the forward pass."""
+    def _program(
+        self, rows: int, target_columns: int | None = None, one_pass: OnePass = ""
+    ) -> backend.Program:
+        """Return a program for at least so many rows, for training exactly; forget the forward pass."""
         self._forward_pass = None
-        capacity = rows if exact else max(SMALLEST_BATCH, 1 << (rows - 1).bit_length())
-        if target_columns is None and not exact:  # any program that is large enough will do
-            for program in self._programs.values():
-                if rows <= program.plan.batch_size <= 4 * capacity:
+        capacity = rows if one_pass == "training" else max(SMALLEST_BATCH, 1 << (rows - 1).bit_length())
+        if target_columns is None and one_pass == "":  # any program that is large enough will do
+            for (_, _, kind), program in self._programs.items():
+                if kind == "" and rows <= program.plan.batch_size <= 4 * capacity:
                     return program
-        key = capacity, target_columns
+        key = capacity, target_columns, one_pass
         found = self._programs.pop(key, None)
         if found is None:
-            plan = self._make_plan(self._task, capacity, target_columns)
+            plan = self._make_plan(self._task, capacity, target_columns, one_pass)
             found = backend.compile(plan, self.parameters, self.gradients, self.state, self.counters)
         self._programs[key] = found  # most recently used last
         while len(self._programs) > KEPT_PROGRAMS:
@@ -235,7 +248,7 @@ class Network:
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
-        program = self._program(batch_size, samples.targets.shape[1], exact=True)
+        program = self._program(batch_size, samples.targets.shape[1], "training")
 
         def run(first: int, count: int) -> tuple[float, float]:
             rates = self._rates(-(-count // batch_size))
@@ -289,7 +302,7 @@ class Network:
     def predict(self, inputs: Array) -> Array:
         """Return the outputs for any number of samples."""
         outputs = np.empty((len(inputs), self.output_size), self.dtype)
-        program = self._program(min(len(inputs), PREDICT_BATCH))
+        program = self._program(min(len(inputs), self._predict_batch), None, "inference")
 
         def run(first: int, count: int) -> tuple[float, float]:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
@@ -297,10 +310,20 @@ class Network:
         _run_in_chunks(run, len(inputs), program.plan.batch_size)
         return outputs
 
+    def inference_plan(self) -> Plan:
+        """Return a plan without loss and optimizer, for many rows at a time."""
+        return planner.build(
+            self.layers,
+            self.input_size,
+            dtype=self.dtype,
+            batch_size=self._predict_batch,
+            one_pass="inference",
+        )
+
     def evaluate(self, samples: Samples) -> tuple[float, Array]:
         """Return the mean loss and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
-        program = self._program(min(len(samples), PREDICT_BATCH), samples.targets.shape[1])
+        program = self._program(min(len(samples), self._predict_batch), samples.targets.shape[1], "inference")
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
         def run(first: int, count: int) -> tuple[float, float]:
@@ -338,7 +361,7 @@ def _ratio(sums: tuple[float, float]) -> float:
     return loss_sum / weight_sum if weight_sum else 0.0
 
 
-def _aligned(values: Array) -> Array:
+def aligned_copy(values: Array) -> Array:
     """Copy a flat array to memory that begins at a cache line."""
     item = values.dtype.itemsize
     memory = np.empty(values.size + ALIGNMENT // item, values.dtype)

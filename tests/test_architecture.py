@@ -32,12 +32,16 @@ GROUPS = {
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "network": ("network", "plan descriptions planner choice"),
     "files": ("model_file", ""),
+    "inference": ("frozen", "choice data network"),
     "training": ("callbacks training", "data network"),
     "exports": (
         "inference quantization c_kernels c_calls c_export",
         "basics plan descriptions interpreters files",
     ),
-    "model": ("saving stack model", "basics plan descriptions data network files training exports"),
+    "model": (
+        "saving stack model",
+        "basics plan descriptions data network files training inference exports",
+    ),
     "interop": (
         "interop interop.building interop.state interop.torch interop.keras interop.sklearn",
         "descriptions files model",

@@ -55,22 +55,37 @@ INLINE vec backward_vec(int activation, vec alpha, vec saved, vec dy) {
     return dy * derivative_vec(activation, alpha, saved);
 }
 
-static void activation_forward(int activation, double alpha, int64_t n, const void *x, void *y) {
+/* The loop over rows stands inside the kernel, so that constants are loaded once for a tile of a few short rows. */
+#define FOR_EACH_ROW_AND_SPAN(rows, columns) \
+    for (int64_t i = 0; i < (rows); i++) FOR_EACH_SPAN(columns)
+
+static void activation_forward(int activation, double alpha, int64_t rows, int64_t columns, const void *x,
+                               ptrdiff_t x_row, void *y, ptrdiff_t y_row) {
     const vec a = vec_set(R(alpha));
+    const real *in = x;
+    real *out = y;
     switch (activation) {
-#define ACTIVATION(name, saved) \
-    case FBP_##name: FOR_EACH_SPAN(n) store_span(y, span, activation_vec(FBP_##name, a, load_span(x, span))); break;
+#define ACTIVATION(name, saved)                                                                            \
+    case FBP_##name:                                                                                       \
+        FOR_EACH_ROW_AND_SPAN(rows, columns)                                                               \
+        store_span(out + i * y_row, span, activation_vec(FBP_##name, a, load_span(in + i * x_row, span))); \
+        break;
 #include "../kinds.def"
     }
 }
 
-static void activation_backward(int activation, double alpha, int64_t n, const void *saved, const void *dy, void *dx) {
+static void activation_backward(int activation, double alpha, int64_t rows, int64_t columns, const void *saved,
+                                ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row) {
     const vec a = vec_set(R(alpha));
+    const real *kept = saved, *delta = dy;
+    real *out = dx;
     switch (activation) {
-#define ACTIVATION(name, _)                                                                             \
-    case FBP_##name:                                                                                    \
-        FOR_EACH_SPAN(n)                                                                                \
-        store_span(dx, span, backward_vec(FBP_##name, a, load_span(saved, span), load_span(dy, span))); \
+#define ACTIVATION(name, _)                                                                                           \
+    case FBP_##name:                                                                                                  \
+        FOR_EACH_ROW_AND_SPAN(rows, columns)                                                                          \
+        store_span(                                                                                                   \
+            out + i * dx_row, span,                                                                                   \
+            backward_vec(FBP_##name, a, load_span(kept + i * saved_row, span), load_span(delta + i * dy_row, span))); \
         break;
 #include "../kinds.def"
     }

@@ -17,14 +17,15 @@ static void prelu_forward(int64_t rows, int64_t columns, const void *x, ptrdiff_
 }
 
 static void prelu_backward(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,
-                           const void *dy, ptrdiff_t dy_row, void *alpha_grad, void *dx, ptrdiff_t dx_row) {
+                           const void *dy, ptrdiff_t dy_row, int accumulate, void *alpha_grad, void *dx,
+                           ptrdiff_t dx_row) {
     FOR_EACH_SPAN(columns) {
         const vec slope = load_span(alpha, span);
         vec total;
         SUM_OVER_ROWS(total, rows,
                       vec_select(load_span(ROW(x, row, x_row), span) > 0, vec_set(0),
                                  load_span(ROW(dy, row, dy_row), span) * load_span(ROW(x, row, x_row), span)));
-        store_span(alpha_grad, span, total);
+        store_sum(alpha_grad, span, accumulate, total);
         for (int64_t i = 0; i < rows; i++) {
             const vec d = load_span(ROW(dy, i, dy_row), span);
             store_span((real *)dx + i * dx_row, span, vec_select(load_span(ROW(x, i, x_row), span) > 0, d, slope * d));

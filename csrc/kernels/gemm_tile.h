@@ -33,13 +33,11 @@ INLINE int in_registers(const fbp_epilogue *e) {
 
 static __attribute__((noinline)) void finish(const fbp_epilogue *e, int rows, int columns, real *c, ptrdiff_t c_row,
                                              int64_t i0, int64_t j0) {
-    const real *saved = e->saved ? (const real *)e->saved + i0 * e->saved_row + j0 : NULL;
-    for (int i = 0; i < rows; i++, c += c_row) {
-        if (e->kind == FBP_BIAS_ACTIVATION)
-            activation_forward(e->activation, e->alpha, columns, c, c);
-        else
-            activation_backward(e->activation, e->alpha, columns, saved + i * e->saved_row, c, c);
-    }
+    if (e->kind == FBP_BIAS_ACTIVATION)
+        activation_forward(e->activation, e->alpha, rows, columns, c, c_row, c, c_row);
+    else
+        activation_backward(e->activation, e->alpha, rows, columns, (const real *)e->saved + i0 * e->saved_row + j0,
+                            e->saved_row, c, c_row, c, c_row);
 }
 
 /* The last columns of a matrix that ends in the middle of a vector and must not be touched beyond: the tile was

@@ -91,10 +91,11 @@ typedef struct fbp_kernels {
      * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
     void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);
 
-    /* activation.h: n elements in a row. saved is the output of the activation or its input, as
-     * kinds.def says; dx may be dy. */
-    void (*activation_forward)(int activation, double alpha, int64_t n, const void *x, void *y);
-    void (*activation_backward)(int activation, double alpha, int64_t n, const void *saved, const void *dy, void *dx);
+    /* activation.h: saved is the output of the activation or its input, as kinds.def says; y may be x, dx may be dy. */
+    void (*activation_forward)(int activation, double alpha, int64_t rows, int64_t columns, const void *x,
+                               ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+    void (*activation_backward)(int activation, double alpha, int64_t rows, int64_t columns, const void *saved,
+                                ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row);
 
     /* softmax.h: one call handles a block of rows. y may be x, dx may be dy. */
     void (*softmax_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
@@ -123,7 +124,7 @@ typedef struct fbp_kernels {
                                ptrdiff_t y_row);
     void (*layer_norm_backward_parameters)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
                                            const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
-                                           void *gamma_grad, void *beta_grad);
+                                           int accumulate, void *gamma_grad, void *beta_grad);
     void (*layer_norm_backward_input)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *gamma,
                                       const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
                                       void *dx, ptrdiff_t dx_row);
@@ -132,7 +133,8 @@ typedef struct fbp_kernels {
     void (*prelu_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha, void *y,
                           ptrdiff_t y_row);
     void (*prelu_backward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,
-                           const void *dy, ptrdiff_t dy_row, void *alpha_grad, void *dx, ptrdiff_t dx_row);
+                           const void *dy, ptrdiff_t dy_row, int accumulate, void *alpha_grad, void *dx,
+                           ptrdiff_t dx_row);
     void (*rescale)(double scale, double offset, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y,
                     ptrdiff_t y_row);
     void (*normalize)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *mean,
@@ -162,10 +164,10 @@ typedef struct fbp_kernels {
                           int64_t target_columns, const void *weight, double *row_loss, void *delta,
                           ptrdiff_t delta_row);
 
-    /* reduce.h: out[j] = sum over rows of x[i, j], rows added in ascending order */
-    void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *out);
-    /* sum of n elements in double, ascending order */
-    double (*sum)(int64_t n, const void *x);
+    /* reduce.h: out[j] = (accumulate ? out[j] : 0) + sum over rows of x[i, j], rows added in ascending order */
+    void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, int accumulate, void *out);
+    /* sum of n elements in double, ascending order: x[0], x[1], ... or with an order x[order[0]], ... */
+    double (*sum)(int64_t n, const void *x, const int64_t *order);
 
     /* optimizer.h: n parameters in a row, in place. An optional state pointer may be NULL. */
     void (*sgd)(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer);

@@ -106,7 +106,7 @@ static void layer_norm_forward(double epsilon, int64_t rows, int64_t columns, co
 
 static void layer_norm_backward_parameters(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,
                                            const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
-                                           void *gamma_grad, void *beta_grad) {
+                                           int accumulate, void *gamma_grad, void *beta_grad) {
     FOR_EACH_SPAN(columns) {
         vec total;
         if (gamma_grad) {
@@ -114,11 +114,11 @@ static void layer_norm_backward_parameters(int64_t rows, int64_t columns, const 
                           load_span(ROW(dy, row, dy_row), span) *
                               ((load_span(ROW(x, row, x_row), span) - ROW(saved, row, saved_row)[0]) *
                                ROW(saved, row, saved_row)[1]));
-            store_span(gamma_grad, span, total);
+            store_sum(gamma_grad, span, accumulate, total);
         }
         if (beta_grad) {
             SUM_OVER_ROWS(total, rows, load_span(ROW(dy, row, dy_row), span));
-            store_span(beta_grad, span, total);
+            store_sum(beta_grad, span, accumulate, total);
         }
     }
 }

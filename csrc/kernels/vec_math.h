@@ -116,7 +116,7 @@ INLINE vec vec_expm1_negative(vec x) {
 INLINE vec vec_tanh(vec x) {
     vec a = vec_abs(x);
     ivec near = a < TANH_CENTRE;
-    reduced r = reduce(vec_max(vec_set(-ONE_RANGE), -2 * a));
+    reduced r = reduce(vec_max(vec_set(-ONE_RANGE), -(a + a)));
     vec two_n = (vec)((r.exponent - BIAS) << MANTISSA_BITS), f = exp_fraction(r) * two_n;
     vec e = f + (two_n - 1), quotient = vec_select(near, e, 2 * (f + two_n)) / (2 + e);
 #if REAL_BITS == 32

@@ -4,17 +4,16 @@
 void fbp_op_activation_forward(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *x = &op->operand[0], *y = &op->operand[1];
     fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
-    for (int64_t i = share.begin; i < share.end; i++)
-        batch->kernels->activation_forward((int)op->attribute[0], op->attribute[1], x->columns, at(x, batch, i),
-                                           at(y, batch, i));
+    batch->kernels->activation_forward((int)op->attribute[0], op->attribute[1], share.end - share.begin, x->columns,
+                                       at(x, batch, share.begin), x->stride, at(y, batch, share.begin), y->stride);
 }
 
 void fbp_op_activation_backward(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *saved = &op->operand[0], *dy = &op->operand[1], *dx = &op->operand[2];
     fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
-    for (int64_t i = share.begin; i < share.end; i++)
-        batch->kernels->activation_backward((int)op->attribute[0], op->attribute[1], dy->columns, at(saved, batch, i),
-                                            at(dy, batch, i), at(dx, batch, i));
+    batch->kernels->activation_backward((int)op->attribute[0], op->attribute[1], share.end - share.begin, dy->columns,
+                                        at(saved, batch, share.begin), saved->stride, at(dy, batch, share.begin),
+                                        dy->stride, at(dx, batch, share.begin), dx->stride);
 }
 
 void fbp_op_softmax_forward(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

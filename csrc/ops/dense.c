@@ -50,6 +50,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .c = at(dw, batch, 0),
         .c_row = dw->stride,
         .c_padded = padded(dw, batch),
+        .accumulate = batch->accumulate,
     };
     fbp_gemm_share(&gemm, member);
     if (!present(db)) return;
@@ -57,7 +58,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
     int64_t skip = share.begin * (int64_t)batch->kernels->element;
     if (share.end > share.begin)
         batch->kernels->column_sum(batch->rows, share.end - share.begin, (char *)at(dy, batch, 0) + skip, dy->stride,
-                                   (char *)at(db, batch, 0) + skip);
+                                   batch->accumulate, (char *)at(db, batch, 0) + skip);
 }
 
 void fbp_op_dense_backward_input(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

@@ -15,7 +15,8 @@ void fbp_op_prelu_backward(const fbp_op *op, const fbp_batch *batch, const fbp_m
     fbp_range r = fbp_share(x->columns, batch->kernels->vector, member->size, member->index);
     batch->kernels->prelu_backward(batch->rows, r.end - r.begin, at_column(x, batch, 0, r.begin), x->stride,
                                    at_column(&o[1], batch, 0, r.begin), at_column(dy, batch, 0, r.begin), dy->stride,
-                                   at_column(&o[3], batch, 0, r.begin), at_column(dx, batch, 0, r.begin), dx->stride);
+                                   batch->accumulate, at_column(&o[3], batch, 0, r.begin),
+                                   at_column(dx, batch, 0, r.begin), dx->stride);
 }
 
 void fbp_op_gaussian_noise(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

@@ -39,7 +39,7 @@ void fbp_op_layer_norm_backward_parameters(const fbp_op *op, const fbp_batch *ba
     fbp_range r = fbp_share(x->columns, batch->kernels->vector, member->size, member->index);
     batch->kernels->layer_norm_backward_parameters(
         batch->rows, r.end - r.begin, at_column(x, batch, 0, r.begin), x->stride, at(saved, batch, 0), saved->stride,
-        at_column(dy, batch, 0, r.begin), dy->stride, at_column(&o[3], batch, 0, r.begin),
+        at_column(dy, batch, 0, r.begin), dy->stride, batch->accumulate, at_column(&o[3], batch, 0, r.begin),
         at_column(&o[4], batch, 0, r.begin));
 }
 

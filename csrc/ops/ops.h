@@ -13,11 +13,12 @@ typedef struct {
     int64_t position;     /* of the first row of this batch */
     int64_t first_row;    /* its number within the batch, for random numbers */
     int64_t rows;
+    int accumulate; /* add to the gradients: they hold those of other rows */
     int training;
     uint64_t seed, draw; /* random numbers of this forward pass */
     int64_t step;        /* of the optimizer, from 1 */
     double learning_rate;
-    double weight_sum; /* sample weights of the batch */
+    double weight_sum; /* sample weights of the whole batch */
     double *row_loss;  /* weight times loss of each row */
     fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
     int table_count;

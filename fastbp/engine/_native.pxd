@@ -33,8 +33,12 @@ cdef extern from "fastbp.h":
         int kc
         int mc
         int nc
-        void (*activation_forward)(int, double, int64_t, const void *, void *) noexcept nogil
-        void (*activation_backward)(int, double, int64_t, const void *, const void *, void *) noexcept nogil
+        void (*activation_forward)(
+            int, double, int64_t, int64_t, const void *, ptrdiff_t, void *, ptrdiff_t
+        ) noexcept nogil
+        void (*activation_backward)(
+            int, double, int64_t, int64_t, const void *, ptrdiff_t, const void *, ptrdiff_t, void *, ptrdiff_t
+        ) noexcept nogil
         void (*softmax_forward)(int64_t, int64_t, const void *, ptrdiff_t, void *, ptrdiff_t) noexcept nogil
         void (*softmax_backward)(
             int64_t, int64_t, const void *, ptrdiff_t, const void *, ptrdiff_t, void *, ptrdiff_t
@@ -43,7 +47,7 @@ cdef extern from "fastbp.h":
             int, double, double, int64_t, int64_t, const void *, ptrdiff_t, const void *, ptrdiff_t, int64_t,
             const void *, double *, void *, ptrdiff_t
         ) noexcept nogil
-        void (*column_sum)(int64_t, int64_t, const void *, ptrdiff_t, void *) noexcept nogil
+        void (*column_sum)(int64_t, int64_t, const void *, ptrdiff_t, int, void *) noexcept nogil
 
     const char *const *fbp_isas()
     const fbp_kernels *fbp_find_kernels(const char *isa, size_t element)
@@ -71,8 +75,10 @@ cdef extern from "fastbp.h":
 
     ctypedef struct fbp_op_schema:
         const char *name
+        int by_rows
         const char *operands
         const char *attributes
+        int by_rows
 
     const fbp_op_schema *fbp_schema(int kind)
     const char *fbp_activation_name(int kind)
@@ -81,8 +87,12 @@ cdef extern from "fastbp.h":
     ctypedef struct fbp_program:
         pass
 
+    ctypedef struct fbp_schedule:
+        int64_t batch, block
+        int lanes
+
     int fbp_program_create(
-        const fbp_kernels *kernels, const fbp_op *ops, int count, int64_t batch, const int64_t *size,
+        const fbp_kernels *kernels, const fbp_op *ops, int count, fbp_schedule schedule, const int64_t *size,
         void *parameters, void *gradients, void *state, int64_t *counters, uint64_t seed,
         fbp_program **program, int *bad, const char **why
     )

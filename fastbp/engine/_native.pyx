@@ -4,7 +4,8 @@
 import os
 
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
+    PyObject_GetBuffer,
 )
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
@@ -120,6 +121,11 @@ def schema():
     return found
 
 
+def row_operations():
+    """Names of the operations that take a batch block by block."""
+    return frozenset(name for number, name in enumerate(_SCHEMA) if fbp_schema(number).by_rows)
+
+
 def activation_names():
     cdef int n = 0
     found = []
@@ -196,8 +202,6 @@ def _width(plan, arena):
 
 def _check_widths(plan):
     """The C core does not know the caller's matrices: their widths are checked here."""
-    if plan.batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {plan.batch_size}")
     for number, op in enumerate(plan.ops):
         for name, tensor in op.operands.items():
             if tensor is None or tensor.arena not in ARENAS[4:]:
@@ -241,6 +245,16 @@ cdef class Program:
         size[1] = self.gradient_buffer.size()
         size[2] = self.state_buffer.size()
         size[3] = plan.sizes["workspace"]
+        cdef fbp_schedule schedule
+        schedule.batch, schedule.lanes = plan.batch_size, plan.lanes
+        schedule.block = plan.block_rows or plan.batch_size
+        if plan.batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {plan.batch_size}")
+        if not 1 <= schedule.block <= schedule.batch or schedule.lanes < 1:
+            raise ValueError(
+                f"block_rows, lanes: expected 1 to {schedule.batch} and at least 1, got {schedule.block} and "
+                f"{schedule.lanes}"
+            )
         if self.counter_buffer.size() != 2:
             raise ValueError("counters: expected 2 elements")
         cdef int count = len(plan.ops), bad = 0, status, i
@@ -253,7 +267,7 @@ cdef class Program:
                 fill_op(&ops[i], plan.ops[i])
             _check_widths(plan)
             status = fbp_program_create(
-                kernels, ops, count, plan.batch_size, size, self.parameter_buffer.view.buf,
+                kernels, ops, count, schedule, size, self.parameter_buffer.view.buf,
                 self.gradient_buffer.view.buf, self.state_buffer.view.buf,
                 <int64_t *>self.counter_buffer.view.buf, plan.seed, &self.program, &bad, &why,
             )
@@ -335,6 +349,120 @@ cdef class Program:
         return result.loss_sum, result.weight_sum
 
 
+# ---- frozen networks -----------------------------------------------------------------------------
+
+# Programs that one frozen network keeps: so many threads can be inside it without making another.
+cdef enum:
+    KEPT = 64
+# Fewer floating-point operations than this are not worth giving up the interpreter's lock.
+cdef double QUICK = 2e5
+
+
+cdef class Frozen:
+    """Forward passes over parameters that nobody changes; see :class:`fastbp.frozen.Frozen`.
+
+    A program belongs to one call at a time. The ones that are free lie on a stack that is only touched with
+    the interpreter's lock held; a call that finds none makes another.
+    """
+    cdef readonly object plan
+    cdef object parameters, counters, empty, convert, dtype
+    cdef fbp_program *free_programs[KEPT]
+    cdef int count
+    cdef char code
+    cdef int64_t inputs, outputs
+    cdef double flops
+
+    def __cinit__(self, plan, parameters, counters, empty, convert):
+        """empty(shape, dtype) makes an array, convert(x) a C-contiguous one of the right type and width."""
+        self.plan, self.parameters, self.counters = plan, parameters, counters
+        self.empty, self.convert = empty, convert
+        self.dtype, self.code = parameters.dtype, ord(CODES[plan.dtype])
+        self.inputs, self.outputs = plan.columns["inputs"], plan.columns["outputs"]
+        self.flops = sum([op.flops for op in plan.ops]) / plan.batch_size
+        self.free_programs[0] = self.make()
+        self.count = 1
+
+    def __dealloc__(self):
+        while self.count > 0:
+            self.count -= 1
+            fbp_program_destroy(self.free_programs[self.count])
+
+    cdef fbp_program *make(self) except NULL:
+        # Only forward phases run: nothing writes to what stands here for the gradients.
+        cdef Program made = Program(
+            self.plan, self.parameters, self.parameters, self.empty(0, self.dtype), self.counters
+        )
+        cdef fbp_program *program = made.program
+        made.program = NULL  # ours now; the arrays live as long as this object
+        return program
+
+    def __call__(self, x, out=None):
+        cdef Py_buffer source, target
+        cdef fbp_request request
+        cdef fbp_result result
+        cdef fbp_program *program
+        cdef int status, flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+        cdef int64_t rows
+        if PyObject_CheckBuffer(x) == 0:
+            x = self.convert(x)
+        try:
+            PyObject_GetBuffer(x, &source, flags)
+        except (BufferError, ValueError):
+            x = self.convert(x)
+            PyObject_GetBuffer(x, &source, flags)
+        try:
+            if source.format[0] != self.code or source.format[1] != 0 or source.ndim == 0 or source.ndim > 2 \
+                    or source.shape[source.ndim - 1] != self.inputs:
+                return self(self.convert(x), out)
+            rows = source.shape[0] if source.ndim == 2 else 1
+            if out is None:
+                out = self.empty(self.shape(source.ndim, rows), self.dtype)
+            PyObject_GetBuffer(out, &target, flags | PyBUF_WRITABLE)
+            try:
+                if target.format[0] != self.code or target.format[1] != 0 or target.ndim != source.ndim \
+                        or target.shape[0] != (rows if target.ndim == 2 else self.outputs) \
+                        or target.shape[target.ndim - 1] != self.outputs:
+                    shape = self.shape(source.ndim, rows)
+                    raise ValueError(
+                        f"out: expected an array of {self.dtype} and shape {shape}, got "
+                        f"{getattr(out, 'dtype', type(out))} of shape {getattr(out, 'shape', '?')}"
+                    )
+                memset(&request, 0, sizeof(request))
+                request.phases = _FORWARD
+                request.count = rows
+                request.data[4], request.data[6] = source.buf, target.buf
+                if self.count > 0:
+                    self.count -= 1
+                    program = self.free_programs[self.count]
+                else:
+                    program = self.make()
+                if self.flops * rows < QUICK:
+                    status = fbp_program_run(program, &request, &result)
+                else:
+                    with nogil:
+                        status = fbp_program_run(program, &request, &result)
+                if self.count < KEPT:
+                    self.free_programs[self.count] = program
+                    self.count += 1
+                else:
+                    fbp_program_destroy(program)
+                if status != FBP_OK:
+                    raise MemoryError("no memory for the team's scratch")
+            finally:
+                PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&source)
+        return out
+
+    cdef tuple shape(self, int dimensions, int64_t rows):
+        if dimensions == 2:
+            return rows, self.outputs
+        return (self.outputs,)
+
+
+cdef unsigned _FORWARD = sum([1 << PHASES.index(phase) for phase in ("gather", "forward", "output")])
+
+
 # ---- eager kernels -------------------------------------------------------------------------------
 # Arrays are C-contiguous and of one dtype here; fastbp/kernels.py sees to that and to the shapes.
 
@@ -373,7 +501,7 @@ def activation_forward(x, y, activation, double alpha):
     cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
     cdef int kind = _ACTIVATIONS[activation]
     with nogil:
-        kernels.activation_forward(kind, alpha, xb.size(), xb.view.buf, yb.view.buf)
+        kernels.activation_forward(kind, alpha, 1, xb.size(), xb.view.buf, 0, yb.view.buf, 0)
 
 
 def activation_backward(saved, dy, dx, activation, double alpha):
@@ -381,7 +509,9 @@ def activation_backward(saved, dy, dx, activation, double alpha):
     cdef const fbp_kernels *kernels = find_kernels(sb.view.itemsize)
     cdef int kind = _ACTIVATIONS[activation]
     with nogil:
-        kernels.activation_backward(kind, alpha, sb.size(), sb.view.buf, dyb.view.buf, dxb.view.buf)
+        kernels.activation_backward(
+            kind, alpha, 1, sb.size(), sb.view.buf, 0, dyb.view.buf, 0, dxb.view.buf, 0
+        )
 
 
 def softmax_forward(x, y):
@@ -420,4 +550,4 @@ def column_sum(x, out):
     cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
     cdef int64_t rows = x.shape[0], columns = x.shape[1]
     with nogil:
-        kernels.column_sum(rows, columns, xb.view.buf, columns, ob.view.buf)
+        kernels.column_sum(rows, columns, xb.view.buf, columns, 0, ob.view.buf)

@@ -13,8 +13,8 @@ from fastbp.engine.plan import Tensor
 
 ALIGNMENT = 16
 CONFLICT = 256
-"""Rows a multiple of this apart (1 KiB of float32) share few sets of the first-level cache, whose ways are 4 KiB:
-a column of 14 of them would push itself out."""
+"""Rows a multiple of this apart (1 KiB of float32) share few sets of the first-level cache, whose ways are
+4 KiB: a column of 14 of them would push itself out."""
 SLACK = 64
 """Elements behind the last matrix of an arena: kernels read past the end of a row by up to a vector."""
 

@@ -67,6 +67,40 @@ LOSSES = {
 }
 
 
+# Operations that may take the rows of a batch block by block: csrc/ops.def. Rows do not mix in them, but in
+# gradients.
+ROW_OPERATIONS = frozenset(
+    (
+        "gather",
+        "scatter",
+        "dense_forward",
+        "dense_backward_weight",
+        "dense_backward_input",
+        "activation_forward",
+        "activation_backward",
+        "softmax_forward",
+        "softmax_backward",
+        "dropout_forward",
+        "dropout_backward",
+        "layer_norm_forward",
+        "layer_norm_backward_parameters",
+        "layer_norm_backward_input",
+        "prelu_forward",
+        "prelu_backward",
+        "gaussian_noise",
+        "rescale",
+        "normalize",
+        "copy_columns",
+        "add",
+        "clear",
+        "embedding_forward",
+        "elementwise_loss",
+        "cross_entropy_loss",
+        "softmax_cross_entropy_loss",
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A matrix in an arena.
@@ -185,7 +219,7 @@ class Plan:
     dtype : str
         "float32" or "float64".
     batch_size : int
-        Capacity: most rows that one pass over the operations takes.
+        Capacity: most rows that count as one batch.
     sizes : dict of str to int
         Elements of the arenas parameters, gradients, state and workspace.
     columns : dict of str to int
@@ -197,6 +231,12 @@ class Plan:
         Key of the counter-based random numbers (dropout), 0 <= seed < 2**63.
     indices : tuple of Index
         What the caller's inputs must hold for tables to be read.
+    block_rows : int, optional
+        Rows that go through the operations at a time, by default all of a batch. If fewer, a run must ask
+        for all phases that belong together, for the workspace holds one block only.
+    lanes : int
+        Blocks are dealt out to so many lanes; each sums up gradients of its own, and the sums are added in
+        the order of the lanes. Part of the plan: the result does not depend on the number of threads.
     """
 
     ops: tuple[Op, ...]
@@ -208,6 +248,8 @@ class Plan:
     slots: tuple[str, ...]
     seed: int
     indices: tuple[Index, ...] = ()
+    block_rows: int | None = None
+    lanes: int = 1
 
     def __str__(self) -> str:
         """Show the memory, then each operation with its shapes, its work and its traffic."""
@@ -235,6 +277,8 @@ class Plan:
             for row in table
         )
         head = f"plan  {self.dtype}  batch {self.batch_size}  parameters {count:,}"
+        if self.block_rows is not None:
+            head += f"  {self.lanes} lanes, {self.block_rows} rows at a time"
         total = f"memory  {shares}  total {_bytes(sum(memory.values()))}"
         return "\n".join([head, total, *lines])
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
 from fastbp.engine.layout import place_parameters, place_workspace
-from fastbp.engine.plan import ACTIVATIONS, PHASES, Op, Parameter, Plan, Tensor
+from fastbp.engine.plan import ACTIVATIONS, PHASES, ROW_OPERATIONS, Op, Parameter, Plan, Tensor
 from fastbp.layer import Layer, name_layers
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -32,6 +33,7 @@ def build(
     batch_size: int = 32,
     seed: int = 0,
     target_columns: int | None = None,
+    one_pass: Literal["", "inference", "training"] = "",
 ) -> Plan:
     """Plan a network. No array is allocated, and equal arguments give equal plans.
 
@@ -54,6 +56,9 @@ def build(
     target_columns : int, optional
         Columns of the targets: for cross-entropy 1 (labels, the default) or one per class, for other
         losses as many as outputs.
+    one_pass : {"", "inference", "training"}
+        Whether each run asks for all phases that belong together: from "gather" to "loss", or to "update".
+        Then a tall batch may go through the network block by block, and stay in the cache.
 
     Returns
     -------
@@ -104,7 +109,10 @@ def build(
     # The sort is stable: within a phase the order of emission stands.
     nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
     places, swept, parameter_size = place_parameters(graph.declarations)
-    workspace, workspace_size = place_workspace(nodes, batch_size)
+    block_rows, lanes = None, 1
+    if one_pass and ROW_OPERATIONS.issuperset(node.kind for node in nodes):
+        block_rows, lanes = schedule(batch_size, parameter_size if one_pass == "training" else 0)
+    workspace, workspace_size = place_workspace(nodes, block_rows or batch_size)
     places |= workspace
     ops = [_op(node, places, batch_size) for node in nodes]
     slots: tuple[str, ...] = ()
@@ -132,7 +140,35 @@ def build(
         slots=slots,
         seed=seed,
         indices=tuple(graph.indices),
+        block_rows=block_rows,
+        lanes=lanes,
     )
+
+
+# Rows of a block: ten tiles of the matrix product, and the activations of a small net fit the second-level
+# cache.
+BLOCK_ROWS = 140
+# Fewer blocks than this are too few to deal out.
+FEWEST_BLOCKS = 8
+# Enough for as many threads as will ever share so small a net; each costs a copy of the gradients.
+MOST_LANES = 32
+# Elements of a gradient that a lane adds to block after block: they must stay in the first-level cache.
+LARGEST_GRADIENT = 4096
+
+
+def schedule(batch_size: int, gradients: int) -> tuple[int | None, int]:
+    """Choose the rows of a block and the number of lanes from the shapes alone.
+
+    Parameters
+    ----------
+    batch_size : int
+    gradients : int
+        Elements of the gradients, 0 where none are computed.
+    """
+    blocks = -(-batch_size // BLOCK_ROWS)
+    if blocks < FEWEST_BLOCKS or gradients > LARGEST_GRADIENT:
+        return None, 1
+    return BLOCK_ROWS, min(blocks, MOST_LANES)
 
 
 def _matrix(arena: str, columns: int) -> Value:

@@ -35,6 +35,8 @@ class Run:
     order: NDArray[np.int64] | None
     position: int = 0  # of the batch's first row
     rows: int = 0
+    first_row: int = 0  # number of that row within the batch
+    batch_weight: float = 0.0  # sample weights of the whole batch
     step: int = 0  # of the optimizer, from 1
     draw: int = 0  # of the random numbers
     learning_rate: float = 0.0
@@ -153,7 +155,8 @@ def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float)
     if not run.training:
         y[...] = x
         return
-    words = random.random_words(run.seed, run.draw, int(stream), *x.shape)
+    rows = run.first_row + run.rows
+    words = random.random_words(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
     keep = words >= np.uint32(math.floor(rate * 2**32))
     y[...] = np.where(keep, x * run.real(1 / (1 - rate)), run.real(0))
 
@@ -178,10 +181,9 @@ def _finish_loss(
 ) -> None:
     weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
     weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
-    total = float(weights.sum())
     run.loss_sum += float((weights * row_loss).sum())
-    run.weight_sum += total
-    share = weights / total if total > 0 else 0 * weights
+    run.weight_sum += float(weights.sum())
+    share = weights / run.batch_weight if run.batch_weight > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
 
 
@@ -327,7 +329,9 @@ class Program:
             "state": state,
             "workspace": self._workspace,
         }
-        whole = Run(arenas, np.dtype(plan.dtype), plan.seed, False, None, rows=plan.batch_size)
+        whole = Run(
+            arenas, np.dtype(plan.dtype), plan.seed, False, None, rows=plan.block_rows or plan.batch_size
+        )
         known = schema()
         for number, op in enumerate(plan.ops):
             try:
@@ -386,10 +390,33 @@ class Program:
             run.step += "update" in phases
             if learning_rates is not None:
                 run.learning_rate = float(learning_rates[number])
-            for op in ops:
-                self._execute(run, op)
+            self._run_batch(run, ops)
         self.counters[:] = run.step, run.draw
         return run.loss_sum, run.weight_sum
+
+    def _run_batch(self, run: Run, ops: Sequence[Op]) -> None:
+        """Take the batch through the operations, a block of rows at a time, and update at the end."""
+        position, rows, block = run.position, run.rows, self.plan.block_rows or self.plan.batch_size
+        weights = run.arenas["sample_weights"]
+        run.batch_weight = float(rows)
+        if weights is not None:
+            samples = slice(position, position + rows)
+            run.batch_weight = float(
+                weights.ravel()[samples if run.order is None else run.order[samples]].sum()
+            )
+        gradients = np.zeros_like(self.gradients)
+        for run.first_row in range(0, rows, block):
+            run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)
+            for op in ops:
+                if op.phase != "update":
+                    self._execute(run, op)
+            if block < rows:
+                gradients += self.gradients
+        if block < rows:
+            self.gradients[...] = gradients
+        for op in ops:
+            if op.phase == "update":
+                self._execute(run, op)
 
     def _check_matrices(self, arenas: dict[str, Array | None], end: int, picked: bool) -> None:
         """Samples picked by an order lie anywhere, the other rows at their positions."""

@@ -131,7 +131,9 @@ def gaussian_noise(run: Run, x: Array, y: Array, *, stddev: float, stream: float
     """Y = X + stddev · a normal number; X outside training."""
     y[...] = x
     if run.training:
-        y += (stddev * random.random_normals(run.seed, run.draw, int(stream), *x.shape)).astype(run.dtype)
+        rows = run.first_row + run.rows
+        normals = random.random_normals(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
+        y += (stddev * normals).astype(run.dtype)
 
 
 def rescale(run: Run, x: Array, y: Array, *, scale: float, offset: float) -> None:

@@ -42,18 +42,24 @@ def digest(model, *more):
     return found.hexdigest()
 
 
-def trained(optimizer, dtype):
+# rows and batch size for which the planner chooses this schedule
+SCHEDULES = {"together": (75, 32), "lanes": (2500, 1300)}
+
+
+def trained(optimizer, dtype, schedule="together"):
     """Train a net with every kind of operation, and return the digest of all that came out."""
     rng = np.random.default_rng(3)
-    X, y = rng.normal(size=(75, 19)), rng.integers(5, size=75)
-    X[:, 0] = rng.integers(30, size=75)
+    rows, batch_size = SCHEDULES[schedule]
+    X, y = rng.normal(size=(rows, 19)), rng.integers(5, size=rows)
+    X[:, 0] = rng.integers(30, size=rows)
+    whole_batch = schedule == "together"
     model = fastbp.Sequential(
         [
-            Branches([Embedding(30, 7), GaussianNoise(0.1)], [[0], range(1, 19)]),
-            Dense(40, "relu"),
+            Branches([Embedding(30, 7) if whole_batch else [], GaussianNoise(0.1)], [[0], range(1, 19)]),
+            Dense(24, "relu"),
             Dropout(0.3),
-            BatchNormalization(),
-            Residual([LayerNormalization(), Dense(40), PReLU()]),
+            BatchNormalization() if whole_batch else LayerNormalization(),
+            Residual([LayerNormalization(), Dense(24), PReLU()]),
             Dense(27, "gelu"),
             Softmax(),
             Dense(5, "softmax"),
@@ -63,17 +69,19 @@ def trained(optimizer, dtype):
         dtype=dtype,
         seed=4,
     )
-    weights = rng.uniform(0.5, 2, 75)
-    model.fit(X, y, epochs=3, batch_size=32, sample_weight=weights)
+    weights = rng.uniform(0.5, 2, rows)
+    model.fit(X, y, epochs=3, batch_size=batch_size, sample_weight=weights)
+    assert (model.plan.lanes > 1) == (schedule == "lanes")
     return digest(model, model.predict(X), model.evaluate(X, y)["loss"])
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_any_number_of_threads(optimizer, engine, dtype):
+def test_any_number_of_threads(optimizer, schedule, engine, dtype):
     found = {}
-    for size in (1, 2, 3, 4, 8, 1, 2) if engine.native else (1, 1):
+    for size in (1, 2, 3, 4, 8, 16, 1, 2) if engine.native else (1, 1):
         fastbp.set_num_threads(size)
-        found.setdefault(trained(optimizer, dtype), []).append(size)
+        found.setdefault(trained(optimizer, dtype, schedule), []).append(size)
     assert len(found) == 1, f"digests by threads: {found}"
 
 

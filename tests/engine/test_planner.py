@@ -16,7 +16,7 @@ CSRC = Path(__file__).parents[2] / "csrc"
 
 def definitions(file, macro):
     """The arguments of each line of an X-macro list, quotes removed."""
-    lines = re.findall(rf"^{macro}\((.*)\)$", (CSRC / file).read_text(), re.MULTILINE)
+    lines = re.findall(rf"^(?:ROW_)?{macro}\((.*)\)$", (CSRC / file).read_text(), re.MULTILINE)
     return [[field.strip().strip('"') for field in line.split(",")] for line in lines]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastbp.engine import reference
-from fastbp.engine.plan import ACTIVATIONS, LOSSES, Op, Plan, Tensor
+from fastbp.engine.plan import ACTIVATIONS, LOSSES, ROW_OPERATIONS, Op, Plan, Tensor
 from fastbp.engine.random import philox, random_words
 
 ROWS, BATCH, STEP = 5, 7, 1e-6
@@ -89,10 +89,12 @@ def run_op(kind, reads, writes=None, flat=None, attributes=None, *, in_place=Non
     return results | {"loss": sums}
 
 
+OPS_DEF = (Path(__file__).parents[2] / "csrc" / "ops.def").read_text()
+
+
 def ops_def():
     """{name: (operands, attributes)}, read from the text."""
-    text = (Path(__file__).parents[2] / "csrc" / "ops.def").read_text()
-    lines = re.findall(r'^OP\((\w+),\s*"([^"]*)",\s*"([^"]*)"\)', text, re.MULTILINE)
+    lines = re.findall(r'^(?:ROW_)?OP\((\w+),\s*"([^"]*)",\s*"([^"]*)"\)', OPS_DEF, re.MULTILINE)
     return {
         name: (tuple(operands.split()), tuple(attributes.split())) for name, operands, attributes in lines
     }
@@ -119,6 +121,10 @@ def assert_gradient(found, function, array):
 def test_schema_is_that_of_ops_def():
     assert len(SCHEMA) > 10
     assert reference.schema() == SCHEMA
+
+
+def test_the_same_operations_take_rows_block_by_block():
+    assert set(re.findall(r"^ROW_OP\((\w+)", OPS_DEF, re.MULTILINE)) == ROW_OPERATIONS
 
 
 # ---- random numbers --------------------------------------------------------------------
