@@ -14,7 +14,7 @@ from fastbp.checks import check_count, check_flag
 from fastbp.frames import as_frame, categories, feature_names
 from fastbp.network import Array
 from fastbp.order import Shuffle, check_shuffle
-from fastbp.samples import Inputs, Samples
+from fastbp.samples import Inputs, Samples, dense
 from fastbp.stack import LayerStack
 from fastbp.streams import Stream
 from fastbp.training import History
@@ -392,6 +392,44 @@ class Sequential(LayerStack):
         """
         samples = intake.stream(self, X, "X") if y is None else self._samples(X, y, sample_weight)
         return training.evaluate(self._require_network(), samples, self.scorers)
+
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: Literal["float32", "int8"] = "float32",
+        calibration: ArrayLike | None = None,
+    ) -> None:
+        """Write the network as one C99 file and its header, for microcontrollers and the like.
+
+        ``net.c`` defines ``void net_predict(const float *input, float *output)`` for one sample. It allocates
+        nothing, needs nothing but math.h, and its comment says how much flash and RAM it takes. Compiled with
+        ``-DNET_SELF_TEST`` it is a program that compares its results with stored ones.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ".c"; the name of the file is that of the function.
+        dtype : {"float32", "int8"}
+            "int8": weights of the dense layers in 8 bits with a scale per unit, their inputs in 8 bits with
+            a range from `calibration`, sums in 32 bits; a quarter of the size.
+        calibration : array_like, shape (n, input_size), optional
+            Typical samples; needed for "int8". The first of them are stored in the self-test.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arguments out of their range, a layer that has no form in C, or weights that are not finite.
+        RuntimeError
+            When the model has no weights yet.
+        OSError
+            When a file cannot be written.
+        """
+        from fastbp import c_export
+
+        self._require_network()
+        samples = None if calibration is None else dense(self._inputs(calibration, "calibration"), self.dtype)
+        c_export.export(self, path, dtype, samples)
 
 
 def load(path: str | os.PathLike[str], *, custom_objects: Mapping[str, Any] | None = None) -> Sequential:

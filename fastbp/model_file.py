@@ -25,6 +25,7 @@ StrPath = str | os.PathLike[str]
 FORMAT = "fastbp"
 VERSION = 1  # raise it when a reader of the old one would misunderstand the new one
 _KNOWN_VERSIONS = (1,)
+_NUMPY_TYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 def write(path: StrPath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
@@ -59,7 +60,7 @@ def write(path: StrPath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[
     ({'dense.bias': array([0., 0.])}, {'units': 2})
     >>> folder.cleanup()
     """
-    _replace(os.path.realpath(path), _serialize(tensors, metadata), os.fspath(path))
+    replace(path, _serialize(tensors, metadata))
 
 
 def read(path: StrPath) -> tuple[Tensors, dict[str, Any]]:
@@ -87,6 +88,35 @@ def read(path: StrPath) -> tuple[Tensors, dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)!r} is no model file of fastbp: {error}") from error
     return tensors, metadata
+
+
+def read_tensors(path: StrPath) -> Tensors:
+    """Read the arrays of a safetensors file of any program.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged or holds other numbers than NumPy's.
+    """
+    with open(path, "rb") as file:
+        try:
+            for name, entry in _read_header(file).items():
+                kind = entry.get("dtype", "F32") if isinstance(entry, dict) else "F32"
+                if kind not in _NUMPY_TYPES:
+                    raise ValueError(
+                        f"tensor {name!r} has the element type {kind}, which NumPy does not have"
+                    )
+            file.seek(0)
+            return _deserialize(file.read())
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r} cannot be read: {error}") from error
+
+
+def write_tensors(path: StrPath, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays for other programs, marked as PyTorch's, which is what its tools ask for."""
+    replace(path, _pack(tensors, {"format": "pt"}))
 
 
 def check_tensors(
@@ -128,26 +158,31 @@ def check_tensors(
 
 
 def _serialize(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
-    import safetensors.numpy  # here and below: what only files need shall not slow down `import fastbp`
-
     try:
         text = json.dumps(dict(metadata), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise type(error)(f"metadata has no form in JSON: {error}") from error
+    return _pack(tensors, {"format": FORMAT, "version": str(VERSION), "metadata": text})
+
+
+def _pack(tensors: Mapping[str, NDArray[Any]], entries: dict[str, str]) -> bytes:
+    import safetensors.numpy  # here and below: what only files need shall not slow down `import fastbp`
+
     # The library reads memory as if it were contiguous and in the machine's byte order.
     plain = {
         name: np.require(tensor, np.asarray(tensor).dtype.newbyteorder("="), ["C_CONTIGUOUS", "ALIGNED"])
         for name, tensor in tensors.items()
     }
     try:
-        return safetensors.numpy.save(plain, {"format": FORMAT, "version": str(VERSION), "metadata": text})
+        return safetensors.numpy.save(plain, entries)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         kinds = ", ".join(sorted({str(tensor.dtype) for tensor in plain.values()}))
         raise ValueError(f"tensors of dtype {kinds} have no form in safetensors: {error}") from error
 
 
-def _replace(target: str, content: bytes, shown: str) -> None:
-    """Put a file with this content at `target`, in one step."""
+def replace(path: StrPath, content: bytes) -> None:
+    """Put a file with this content at `path`, in one step; see :func:`write`."""
+    target, shown = os.path.realpath(path), os.fspath(path)
     temporary = f"{_temporary(target)}{os.urandom(8).hex()}.tmp"
     try:
         mode = _mode_to_keep(target)

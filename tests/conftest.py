@@ -1,4 +1,4 @@
-"""What needs the compiled extension is left out where another interpreter is in use.
+"""What needs the compiled extension, or another library, is left out where that is not in use.
 
 scikit-learn's checks and tests, and those that start other processes, take most of a minute and ask nothing
 of interpreters or instruction sets: they take part once, where the environment forces neither. The folder of
@@ -12,6 +12,7 @@ from pathlib import Path
 from fastbp.engine import backend
 
 collect_ignore = [] if backend.native() else ["engine/test_native.py"]
+collect_ignore_glob = ["vectors/*.py"]  # scripts that write files for tests
 if os.environ.get("FASTBP_BACKEND") or os.environ.get("FASTBP_ISA"):
     collect_ignore += ["test_sklearn_checks.py", "test_sklearn_own.py", "test_sklearn_parallel.py"]
 

@@ -45,9 +45,22 @@ GROUPS = {
         "callbacks.files callbacks.backup checkpoint divergence training",
         "basics plan descriptions choice data network files saving",
     ),
+    "exports": (
+        "inference quantization c_kernels c_calls c_export",
+        "basics plan descriptions interpreters files",
+    ),
     "model": (
         "stack intake model gradient_check explanation",
-        "basics plan descriptions data network files saving training inference",
+        "basics plan descriptions data network files saving training inference exports",
+    ),
+    "interop": (
+        "interop interop.building interop.state interop.torch interop.keras interop.sklearn",
+        "descriptions files model",
+    ),
+    "onnx": (
+        "onnx onnx.library onnx.exporting onnx.reading onnx.operators onnx.affine onnx.composite onnx.chain "
+        "onnx.loading",
+        "basics plan descriptions files exports model",
     ),
     "tables": ("datasets table preprocessing", "basics"),
     "package": (
@@ -244,6 +257,7 @@ HEAVY = (
     "tqdm",
     "safetensors",
     "onnx",
+    "keras",
     "IPython",
 )
 

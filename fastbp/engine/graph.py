@@ -52,7 +52,7 @@ class Node:
     phase: str
     layer: str
     operands: dict[str, Value | None]
-    attributes: dict[str, Attribute]
+    attributes: dict[str, Any]
 
 
 @dataclass(slots=True)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from fastbp.engine import formulas, random
 from fastbp.engine import reference_layers as reference_layers  # enters its operations
 from fastbp.engine import updates as updates
-from fastbp.engine.operations import OPERATIONS, Array, Run, operation
+from fastbp.engine.operations import OPERATIONS as OPERATIONS
+from fastbp.engine.operations import Array, operation
+from fastbp.engine.operations import Run as Run
 from fastbp.engine.plan import ELEMENTS, PHASES, Op, Plan, Tensor
 from fastbp.engine.sparse import SparseRows
 
