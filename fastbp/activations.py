@@ -230,7 +230,7 @@ def get(value: str | Layer | Mapping[str, Any] | None, argument: str = "activati
     GELU(approximate='tanh')
     >>> get("rleu")
     Traceback (most recent call last):
-    ValueError: activation 'rleu' is not known; did you mean 'relu'? Known: elu, gelu, ...
+    ValueError: activation 'rleu' is not known; did you mean 'relu'? Known: elu, exponential, ...
     """
     if value is None:
         return Linear()

@@ -71,7 +71,7 @@ def batch_order(n: int, shuffle: Shuffle, rng: np.random.Generator, batch_size: 
     --------
     >>> batch_order(4, False, np.random.default_rng(0))
     array([0, 1, 2, 3])
-    >>> batch_order(5, "batch", np.random.default_rng(0), 2)
+    >>> batch_order(5, "batch", np.random.default_rng(3), 2)
     array([2, 3, 0, 1, 4])
     """
     if shuffle == "batch":

@@ -387,7 +387,7 @@ class Plain(SGD):
 
 def test_an_optimizer_of_ones_own_has_its_own_arguments():
     assert list(inspect.signature(Plain).parameters) == ["learning_rate"]
-    assert Plain().config() == {"class": "Plain", "learning_rate": 0.5}
+    assert Plain().config() == {"class": "custom.Plain", "learning_rate": 0.5}
     assert network(Plain(0.1)).optimizer.learning_rate == 0.1
 
 

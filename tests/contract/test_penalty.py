@@ -75,11 +75,11 @@ def test_batch_losses_need_room(engine):
         program.run(("gather", "forward", "loss"), 0, 5, batch_losses=np.zeros((4, 2)), **arenas)
 
 
-def test_differentiate_is_a_step_without_the_step(engine, dtype, rng):
+def test_loss_and_penalty_are_a_step_without_the_step(engine, dtype, rng):
     model = fastbp.Sequential([Dense(2)], "half_squared_error", SGD(RATE), input_size=3, dtype=dtype, seed=0)
     before = model.parameters.copy()
     samples = Samples(rng.normal(size=(5, 3)).astype(dtype), rng.normal(size=(5, 2)).astype(dtype), None)
-    (loss, penalty), gradients = model._network.differentiate(samples), model.gradients.copy()
+    (loss, penalty), gradients = model._network.loss_and_penalty(samples), model.gradients.copy()
     assert penalty == 0
     assert np.array_equal(model.parameters, before)
     assert model._network.counters[0] == 0
