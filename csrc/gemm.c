@@ -14,6 +14,7 @@
 
 /* A few vectors between packed rows keep them from falling onto the same cache lines. */
 enum { SKEW = 16 };
+enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
 enum { PACK_ROWS = 1024 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -81,9 +82,11 @@ void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
     const ptrdiff_t element = (ptrdiff_t)g.kernels->element;
     if (member->size > 1) {
         /* columns first, because members that share rows would pack the same part of B */
-        int64_t groups = (g.n + g.kernels->group - 1) / g.kernels->group;
-        int across = (int)smaller(member->size, groups < 1 ? 1 : groups), down = member->size / across;
-        if (member->index >= across * down) return;
+        const int64_t most =
+            g.whole_rows ? (g.m + SHARED_ROWS - 1) / SHARED_ROWS : (g.n + g.kernels->group - 1) / g.kernels->group;
+        const int first = (int)smaller(member->size, most < 1 ? 1 : most), second = member->size / first;
+        if (member->index >= first * second) return;
+        const int across = g.whole_rows ? second : first, down = g.whole_rows ? first : second;
         fbp_range columns = fbp_share(g.n, g.kernels->vector, across, member->index % across);
         fbp_range rows = fbp_share(g.m, 1, down, member->index / across);
         fbp_epilogue epilogue;

@@ -18,6 +18,7 @@ typedef struct {
     int accumulate;               /* add to C */
     int c_padded;                 /* rows of C, bias and saved may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
+    int whole_rows;               /* members share the rows of C, not its columns */
 } fbp_gemm;
 
 /* Bytes of scratch that each member of a team needs. */

@@ -136,21 +136,16 @@ INLINE vec vec_sqrt(vec v) {
 #endif
 }
 
-/* 1 / v and 1 / sqrt(v) to full precision where a good estimate makes them cheaper than a division: one Newton
- * step on 14 bits of float32. For positive normal v; the machine's division and root elsewhere. */
-#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+/* 1 / v to full precision for positive normal v: one Newton step on an estimate of 14 bits where there is one, which
+ * leaves the divider to square roots; the machine's division elsewhere. */
 INLINE vec vec_reciprocal(vec v) {
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
     vec r = _mm512_rcp14_ps(v);
     return r + r * (1 - v * r);
-}
-INLINE vec vec_positive_sqrt(vec v) {
-    vec r = _mm512_rsqrt14_ps(_mm512_max_ps(v, _mm512_set1_ps(0x1p-126f))), root = v * r;
-    return root + (v - root * root) * ((real)0.5 * r);
-}
 #else
-INLINE vec vec_reciprocal(vec v) { return 1 / v; }
-INLINE vec vec_positive_sqrt(vec v) { return vec_sqrt(v); }
+    return 1 / v;
 #endif
+}
 
 #define SIGN_BIT ((integer)((uint64_t)1 << (REAL_BITS - 1)))
 INLINE ivec vec_bits(integer s) { return s - (ivec){0}; }

@@ -34,28 +34,36 @@ static void sgd(fbp_sgd h, int64_t n, void *parameters, const void *gradients, v
 INLINE vec shrink_of(fbp_adam h) { return vec_set(R(h.decoupled ? 1 - h.learning_rate * h.weight_decay : 1)); }
 INLINE vec weight_decay_of(fbp_adam h) { return vec_set(R(h.decoupled ? 0 : h.weight_decay)); }
 
-static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max) {
-    const double correction_1 = 1 - integer_power(h.beta_1, h.step);
-    const double correction_2 = 1 - integer_power(h.beta_2, h.step);
-    const vec step_size = vec_set(R(h.learning_rate / correction_1));
-    const double root = __builtin_sqrt(correction_2);
+/* plain: no weight decay and no AMSGrad, and so nothing spent on them */
+INLINE void adam_sweep(const int plain, fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m,
+                       void *v, void *v_max) {
+    const vec step_size = vec_set(R(h.learning_rate / (1 - integer_power(h.beta_1, h.step))));
+    const double root = __builtin_sqrt(1 - integer_power(h.beta_2, h.step));
     const vec root_scale = vec_set(R(1 / root)), epsilon = vec_set(R(h.epsilon_hat ? h.epsilon / root : h.epsilon));
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h);
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_span(parameters, span), g = load_span(gradients, span);
         vec first = load_span(m, span), second = load_span(v, span);
+        if (!plain) g += weight_decay * p;
         first += fresh_1 * (g - first);
         second = kept_2 * second + fresh_2 * (g * g);
         store_span(m, span, first);
         store_span(v, span, second);
-        if (v_max) { /* AMSGrad */
+        if (!plain && v_max) { /* AMSGrad */
             second = vec_max(load_span(v_max, span), second);
             store_span(v_max, span, second);
         }
-        store_span(parameters, span,
-                   shrink * p - step_size * first * vec_reciprocal(vec_positive_sqrt(second) * root_scale + epsilon));
+        vec step = step_size * first * vec_reciprocal(vec_sqrt(second) * root_scale + epsilon);
+        store_span(parameters, span, (plain ? p : shrink * p) - step);
     }
+}
+
+static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max) {
+    if (h.weight_decay == 0 && !v_max)
+        adam_sweep(1, h, n, parameters, gradients, m, v, NULL);
+    else
+        adam_sweep(0, h, n, parameters, gradients, m, v, v_max);
 }
 
 static void adamax(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *u) {
@@ -104,7 +112,7 @@ static void nadam(fbp_adam h, int64_t n, void *parameters, const void *gradients
         store_span(m, span, first);
         store_span(v, span, second);
         vec step = of_gradient * g + of_average * first;
-        step *= vec_reciprocal(vec_positive_sqrt(second) * root_scale + epsilon);
+        step *= vec_reciprocal(vec_sqrt(second) * root_scale + epsilon);
         store_span(parameters, span, shrink * p - step);
     }
 }
@@ -127,7 +135,7 @@ static void radam(fbp_adam h, int64_t n, void *parameters, const void *gradients
         store_span(m, span, first);
         store_span(v, span, second);
         vec step = step_size * first;
-        if (rectified) step *= vec_reciprocal(vec_positive_sqrt(second) + epsilon);
+        if (rectified) step *= vec_reciprocal(vec_sqrt(second) + epsilon);
         store_span(parameters, span, shrink * p - step);
     }
 }

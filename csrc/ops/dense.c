@@ -51,6 +51,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .c_row = dw->stride,
         .c_padded = padded(dw, batch),
         .accumulate = batch->accumulate,
+        .whole_rows = 1, /* as the optimizer shares the flat arrays: gradients stay in the cache of who uses them */
     };
     fbp_gemm_share(&gemm, member);
     if (!present(db)) return;
