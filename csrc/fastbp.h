@@ -17,6 +17,10 @@ const fbp_kernels *fbp_find_kernels(const char *isa, size_t element);
 int fbp_has_openmp(void);
 void fbp_set_threads(int limit);
 int fbp_get_threads(void);
+/* Threads that are at work now, of all runs in this process. */
+int fbp_members_in_use(void);
+/* Threads for a pass of that many floating-point operations: 1 <= size <= the limit. */
+int fbp_team_size(double flops);
 /* Work that makes one more thread worth its barriers, in floating-point operations per pass. */
 void fbp_set_grain(double flops);
 double fbp_get_grain(void);

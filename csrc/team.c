@@ -34,7 +34,25 @@ static _Atomic double grain = 4e6;
 static atomic_int region_entered = 0; /* this process or its parent has an OpenMP pool */
 static atomic_int forked = 0;         /* ... and it was the parent: entering libgomp would hang for ever */
 
-void fbp_set_threads(int n) { limit = n < 1 ? 1 : n; }
+static atomic_int in_use = 0; /* members of all teams at work in this process */
+static atomic_int usual = 0;  /* OpenMP's own limit when ours was first set */
+
+/* OpenMP's limit for the calling thread, where somebody (threadpoolctl, say) has lowered it since; else ours. */
+static int present_limit(void) {
+#ifdef _OPENMP
+    int theirs = omp_get_max_threads();
+    if (theirs < usual && theirs < limit) return theirs;
+#endif
+    return limit;
+}
+
+void fbp_set_threads(int n) {
+    limit = n < 1 ? 1 : n;
+#ifdef _OPENMP
+    if (!usual) usual = omp_get_max_threads();
+#endif
+}
+int fbp_members_in_use(void) { return in_use; }
 int fbp_get_threads(void) { return limit; }
 void fbp_set_grain(double flops) { grain = flops < 0 ? default_grain : flops; }
 double fbp_get_grain(void) { return grain; }
@@ -49,9 +67,10 @@ int fbp_has_openmp(void) {
 
 int fbp_team_size(double flops) {
 #ifdef _OPENMP
-    if (forked || limit == 1 || omp_in_parallel()) return 1;
-    double worth = grain > 0 ? flops / grain : limit;
-    return worth >= limit ? limit : worth <= 1 ? 1 : (int)worth;
+    const int most = present_limit();
+    if (forked || most == 1 || omp_in_parallel()) return 1;
+    double worth = grain > 0 ? flops / grain : most;
+    return worth >= most ? most : worth <= 1 ? 1 : (int)worth;
 #else
     (void)flops;
     return 1;
@@ -120,14 +139,24 @@ static void run_member(const task *t, int index, int size) {
 #if defined(_OPENMP) && !defined(_WIN32)
 static void in_child(void) {
     if (region_entered) forked = 1;
+    in_use = 0; /* whatever was at work stayed with the parent */
 }
 static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 #endif
+
+/* Teams of several Python threads share the limit: a team gets what the others leave, at least its own thread. */
+static int reserve(int size) {
+    const int others = atomic_fetch_add(&in_use, size), left = limit - others;
+    const int granted = size <= left ? size : left < 1 ? 1 : left;
+    if (granted < size) atomic_fetch_sub(&in_use, size - granted);
+    return granted;
+}
 
 void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),
                   void *context) {
     fbp_barrier barrier = {0};
     task t = {scratch, bytes, work, context, &barrier};
+    size = reserve(size);
 #ifdef _OPENMP
     if (size > 1) {
 #ifndef _WIN32
@@ -137,8 +166,10 @@ void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *cont
         region_entered = 1;
 #pragma omp parallel num_threads(size)
         run_member(&t, omp_get_thread_num(), omp_get_num_threads());
+        atomic_fetch_sub(&in_use, size);
         return;
     }
 #endif
     run_member(&t, 0, 1);
+    atomic_fetch_sub(&in_use, size);
 }

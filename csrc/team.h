@@ -17,8 +17,6 @@ typedef struct {
     char *scratch; /* this member's own */
 } fbp_member;
 
-/* Threads for a pass of that many floating-point operations: 1 <= size <= the limit. */
-int fbp_team_size(double flops);
 /* Calls work(context, member) on each member; the floating-point environment is set (subnormals are zero)
  * and restored on every one. scratch: `bytes` for each member, or NULL. */
 void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),

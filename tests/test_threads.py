@@ -4,9 +4,12 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import fastbp as bp
 
@@ -180,6 +183,7 @@ def test_no_cgroups(tmp_path):
 
 # ---- what the threads do ----
 
+
 TRAINING = """
 import hashlib, numpy as np, fastbp as bp
 rng = np.random.default_rng(0)
@@ -196,3 +200,40 @@ def test_the_same_bits_in_processes_of_1_2_and_4_threads():
     small_work_too = "from fastbp.engine import _native; _native.set_grain(1.0)\n" if native else ""
     hashes = {run(small_work_too + TRAINING, FASTBP_NUM_THREADS=count).stdout for count in "124"}
     assert len(hashes) == 1 and len(hashes.pop()) == 65
+
+
+if threads.backend.native():  # the reference leaves threads to NumPy
+
+    def test_limits_of_threadpoolctl_hold():
+        native = threads.backend.native()
+        with threads.threads(4):
+            usual = native.team_size(1e12)
+            with threadpoolctl.threadpool_limits(1):
+                assert native.team_size(1e12) == 1
+            assert native.team_size(1e12) == usual == 4
+
+    def test_models_in_two_threads_share_the_limit():
+        native, limit = threads.backend.native(), 4
+        rng = np.random.default_rng(0)
+        X, y = rng.normal(size=(2000, 200)), rng.normal(size=(2000, 10))
+
+        def train(results, number):
+            layers = [bp.layers.Dense(300, "relu"), bp.layers.Dense(10)]
+            model = bp.Sequential(layers, "mean_squared_error", seed=number)
+            model.fit(X, y, epochs=8, batch_size=250)
+            results[number] = model.parameters.tobytes()
+
+        alone, together = {}, {}
+        with threads.threads(limit):
+            for number in range(2):
+                train(alone, number)
+            workers = [threading.Thread(target=train, args=(together, number)) for number in range(2)]
+            for worker in workers:
+                worker.start()
+            most = 0
+            while any(worker.is_alive() for worker in workers):
+                most = max(most, native.members_in_use())
+                time.sleep(0.0005)
+        assert 1 <= most <= limit + 1  # a caller's own thread cannot be refused
+        assert together == alone
+        assert native.members_in_use() == 0

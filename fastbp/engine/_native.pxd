@@ -55,6 +55,8 @@ cdef extern from "fastbp.h":
     int fbp_has_openmp()
     void fbp_set_threads(int limit)
     int fbp_get_threads()
+    int fbp_members_in_use()
+    int fbp_team_size(double flops)
     void fbp_set_grain(double flops)
     double fbp_get_grain()
 

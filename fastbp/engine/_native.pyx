@@ -53,6 +53,16 @@ def get_num_threads():
     return fbp_get_threads()
 
 
+def members_in_use():
+    """Threads of the engine that are at work now."""
+    return fbp_members_in_use()
+
+
+def team_size(double flops):
+    """Threads for a pass of that many floating-point operations, as limits stand now."""
+    return fbp_team_size(flops)
+
+
 def set_grain(double flops):
     """Floating-point operations per pass that make one more thread worthwhile; negative: the default."""
     fbp_set_grain(flops)
