@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{peer}: {PEERS[peer].package} is not installed, left out")
     peers = [peer for peer in arguments.peers if PEERS[peer].installed]
     result: dict[str, Any] = {"about": about(peers, argv), "limits": {}, "training": []}
+    for folder in filter(None, (arguments.report, arguments.json and arguments.json.parent)):
+        folder.mkdir(parents=True, exist_ok=True)  # now, not when all is measured
     print(report.introduction(result["about"]))
     for cores in arguments.cores:
         rows, result["limits"][cores] = measure_training(arguments, peers, cores)
