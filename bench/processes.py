@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as mp
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -68,7 +69,12 @@ class Worker:
         theirs.close()
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """Call a function there; its exception, or the end of the process, is a Failure here."""
+        """Call a function there; its exception, or the end of the process, is a Failure here.
+
+        Where the system can, the process sleeps at all other times: libraries whose idle threads keep looking
+        for work would be at work while another process is measured.
+        """
+        self._signal("SIGCONT")
         try:
             self._pipe.send((name, arguments))
             if not self._pipe.poll(PATIENCE):
@@ -77,12 +83,19 @@ class Worker:
         except (EOFError, OSError):
             self._process.join(10)
             raise Failure(f"the process ended with exit code {self._process.exitcode}") from None
+        self._signal("SIGSTOP")
         if error:
             raise Failure(error)
         return value
 
+    def _signal(self, name: str) -> None:
+        number, pid = getattr(signal, name, None), self._process.pid
+        if number is not None and pid is not None and self._process.is_alive():
+            os.kill(pid, number)
+
     def stop(self) -> None:
         """End the process; one that is still busy after a while is killed."""
+        self._signal("SIGCONT")
         self._pipe.close()
         self._process.join(PARTING)
         self._process.kill()
