@@ -71,7 +71,13 @@ def quality(predicted: NDArray[Any], y: NDArray[Any], classes: int) -> float:
 def perceptron(classes: int, seed: int) -> Any:
     """Return scikit-learn's network of the same size, which runs all of its epochs."""
     kind = MLPClassifier if classes else MLPRegressor
-    return kind(HIDDEN, batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, random_state=seed)
+    return kind(
+        hidden_layer_sizes=HIDDEN,
+        batch_size=BATCH,
+        max_iter=EPOCHS,
+        n_iter_no_change=EPOCHS,
+        random_state=seed,
+    )
 
 
 def trees(classes: int, seed: int) -> Any:
