@@ -193,7 +193,7 @@ def test_batch_hooks_run_around_each_step_and_change_no_bit():
     assert [batches.events[n][3] for n in (3, 7)] == history.history["loss"]
 
 
-def test_without_batch_hooks_the_engine_is_called_for_many_batches(monkeypatch):
+def test_without_batch_hooks_the_engine_is_called_for_many_batches(monkeypatch, tmp_path):
     def count_calls(*callbacks):
         calls = []
         model = make()
@@ -210,7 +210,7 @@ def test_without_batch_hooks_the_engine_is_called_for_many_batches(monkeypatch):
         return len(calls)
 
     assert count_calls() == count_calls(Callback(), LambdaCallback(on_epoch_end=print)) == 1
-    assert count_calls(ModelCheckpoint("never"), EarlyStopping("loss")) == 1
+    assert count_calls(ModelCheckpoint(tmp_path / "never"), EarlyStopping("loss")) == 1
     assert count_calls(Batches()) == count_calls(LambdaCallback(on_train_batch_end=lambda *_: None)) == 50
 
 
