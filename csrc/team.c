@@ -146,9 +146,11 @@ static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 
 /* Teams of several Python threads share the limit: a team gets what the others leave, at least its own thread. */
 static int reserve(int size) {
-    const int others = atomic_fetch_add(&in_use, size), left = limit - others;
-    const int granted = size <= left ? size : left < 1 ? 1 : left;
-    if (granted < size) atomic_fetch_sub(&in_use, size - granted);
+    int others = in_use, granted;
+    do {
+        const int left = limit - others;
+        granted = size <= left ? size : left < 1 ? 1 : left;
+    } while (!atomic_compare_exchange_weak(&in_use, &others, others + granted));
     return granted;
 }
 
