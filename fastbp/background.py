@@ -36,7 +36,8 @@ class Background:
             finally:
                 done.set()
 
-        thread = threading.Thread(target=work, daemon=True)
+        # No daemon: a process that ends waits for it, for the interpreter must not be taken down under its feet.
+        thread = threading.Thread(target=work)
         self._done = done
         try:
             thread.start()
