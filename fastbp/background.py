@@ -36,7 +36,7 @@ class Background:
             finally:
                 done.set()
 
-        # No daemon: a process that ends waits for it, for the interpreter must not be taken down under its feet.
+        # No daemon: a process that ends waits for it, else it would go on in a dead interpreter.
         thread = threading.Thread(target=work)
         self._done = done
         try:
