@@ -22,7 +22,10 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->nc + k->vector) * k->element; }
 static size_t scratch_a(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->mc + SKEW) * k->element; }
 
-size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_a(k) + 63) / 64 * 64; }
+/* of a narrow product, transposed */
+static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->nc + k->vector) * k->element; }
+
+size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_a(k) + scratch_c(k) + 63) / 64 * 64; }
 
 /* A whose columns are contiguous (the transposed factor of a weight gradient), copied row by row to a stride
  * that is no power of two: otherwise all rows of a block compete for the same few cache lines. */
@@ -32,7 +35,7 @@ static void pack_a(const fbp_gemm *g, int64_t m, int64_t k, const char *a, char 
         memcpy(packed + (size_t)(p * stride) * element, a + p * g->a_step * (ptrdiff_t)element, (size_t)m * element);
 }
 
-static void run(const fbp_gemm *g, char *scratch) {
+static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
     char *packed_b = scratch, *packed_a = scratch + scratch_b(kernels);
@@ -74,6 +77,56 @@ static void run(const fbp_gemm *g, char *scratch) {
                 kernels->block(&block);
             }
         }
+    }
+}
+
+/* C^T = B^T A^T, for a C with few columns whose A has contiguous ones: the weight gradient of a narrow layer. */
+static void run_transposed(const fbp_gemm *g, char *scratch) {
+    const fbp_kernels *kernels = g->kernels;
+    char *transposed = scratch + scratch_b(kernels) + scratch_a(kernels);
+    const ptrdiff_t element = (ptrdiff_t)kernels->element, row = kernels->nc + kernels->vector;
+    for (int64_t i = 0; i < g->m; i += kernels->nc) {
+        fbp_gemm part = {.kernels = kernels,
+                         .m = g->n,
+                         .n = smaller(kernels->nc, g->m - i),
+                         .k = g->k,
+                         .a = g->b,
+                         .a_row = g->b_column,
+                         .a_step = g->b_row,
+                         .b = (const char *)g->a + i * element,
+                         .b_row = g->a_step,
+                         .b_column = 1,
+                         .b_padded = g->a_padded,
+                         .c = transposed,
+                         .c_row = row,
+                         .c_padded = 1};
+        run_blocks(&part, scratch);
+        kernels->add_transposed(part.n, g->n, transposed, row, g->accumulate, (char *)g->c + i * g->c_row * element,
+                                g->c_row);
+    }
+}
+
+static void run(const fbp_gemm *g, char *scratch) {
+    if (g->n > FBP_NARROW) {
+        run_blocks(g, scratch);
+    } else if (g->a_step == 1) {
+        const fbp_narrow product = {.m = g->m,
+                                    .n = g->n,
+                                    .k = g->k,
+                                    .a = g->a,
+                                    .a_row = g->a_row,
+                                    .b = g->b,
+                                    .b_row = g->b_row,
+                                    .b_column = g->b_column,
+                                    .c = g->c,
+                                    .c_row = g->c_row,
+                                    .accumulate = g->accumulate,
+                                    .epilogue = g->epilogue};
+        g->kernels->narrow(&product);
+    } else if (g->a_row == 1 && !g->epilogue) {
+        run_transposed(g, scratch);
+    } else {
+        run_blocks(g, scratch);
     }
 }
 

@@ -12,6 +12,7 @@ typedef struct {
     ptrdiff_t a_row, a_step;
     const void *b; /* B[p, j] = b[p * b_row + j * b_column], one stride is 1 */
     ptrdiff_t b_row, b_column;
+    int a_padded; /* where the columns of A are contiguous: they may be read up to the end of a vector */
     int b_padded; /* rows of B may be read up to the end of a vector: it can be used where it lies */
     void *c;
     ptrdiff_t c_row;

@@ -2,7 +2,7 @@
 #define ISA x86_v4
 #define VECTORS 2
 #define TILE_ROWS(v) 14
-#define KC 256
-#define MC 192
-#define NC 1024
+#define KC 512
+#define MC 98
+#define NC 2048
 #include "../kernels/table.h"

@@ -16,7 +16,7 @@
 #define MAX_TILE_ROWS 14
 
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
-#define AHEAD 6
+#define AHEAD 16
 
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
  * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
@@ -31,8 +31,8 @@ INLINE int in_registers(const fbp_epilogue *e) {
     return !e || e->activation == FBP_linear || e->activation == FBP_relu;
 }
 
-static __attribute__((noinline)) void finish(const fbp_epilogue *e, int rows, int columns, real *c, ptrdiff_t c_row,
-                                             int64_t i0, int64_t j0) {
+static __attribute__((noinline)) void finish(const fbp_epilogue *e, int64_t rows, int64_t columns, real *c,
+                                             ptrdiff_t c_row, int64_t i0, int64_t j0) {
     if (e->kind == FBP_BIAS_ACTIVATION)
         activation_forward(e->activation, e->alpha, rows, columns, c, c_row, c, c_row);
     else
@@ -196,8 +196,6 @@ INLINE void transpose(vec r[VL]) {
         for (int i = 0; i < VL; i++) r[i] = t[i];
     }
 }
-#undef LOW
-#undef HIGH
 
 INLINE vec load_columns(const real *p, int64_t n) {
     return n >= VL ? vec_load(p) : n > 0 ? vec_load_part(p, (int)n) : (vec){0};

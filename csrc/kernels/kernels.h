@@ -57,6 +57,23 @@ typedef struct {
     const fbp_epilogue *epilogue; /* NULL: plain store */
 } fbp_block;
 
+/* Products with fewer columns have rows in the lanes of a vector. */
+enum { FBP_NARROW = 4 };
+
+/* C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], n <= FBP_NARROW, then the epilogue. A[i, p] = a[i * a_row + p],
+ * B[p, j] = b[p * b_row + j * b_column]; nothing outside the matrices is touched. */
+typedef struct {
+    int64_t m, n, k;
+    const void *a;
+    ptrdiff_t a_row;
+    const void *b;
+    ptrdiff_t b_row, b_column;
+    void *c;
+    ptrdiff_t c_row;
+    int accumulate;
+    const fbp_epilogue *epilogue; /* NULL: plain store */
+} fbp_narrow;
+
 /* Position of a block of random numbers: see random.h. */
 typedef struct {
     uint64_t seed, draw;
@@ -114,6 +131,12 @@ typedef struct fbp_kernels {
     /* packs B[k, n] (element [p, j] at b[p * b_row + j * b_column], one stride is 1) into groups,
      * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
     void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);
+
+    /* gemm_narrow.h */
+    void (*narrow)(const fbp_narrow *product);
+    /* C[i, j] = (accumulate ? C[i, j] : 0) + x[j, i] for m rows and n <= FBP_NARROW columns */
+    void (*add_transposed)(int64_t m, int64_t n, const void *x, ptrdiff_t x_row, int accumulate, void *c,
+                           ptrdiff_t c_row);
 
     /* activation.h: saved is the output of the activation or its input, as kinds.def says; y may be x, dx may be dy. */
     void (*activation_forward)(int activation, double alpha, int64_t rows, int64_t columns, const void *x,

@@ -10,6 +10,7 @@
 #include "dropout.h"
 #include "elementwise.h"
 #include "embedding.h"
+#include "gemm_narrow.h"
 #include "gemm_tile.h"
 #include "gradient.h"
 #include "kernels.h"
@@ -37,6 +38,8 @@ const fbp_kernels TABLE_NAME = {
     .add_at = add_at,
     .block = block,
     .pack = pack,
+    .narrow = narrow,
+    .add_transposed = add_transposed,
     .activation_forward = activation_forward,
     .activation_backward = activation_backward,
     .softmax_forward = softmax_forward,

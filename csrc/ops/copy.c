@@ -12,12 +12,13 @@ static void ask_for(const char *row, size_t bytes) {
     for (size_t i = 0; i < bytes && i < FEW_LINES * LINE; i += LINE) __builtin_prefetch(row + i);
 }
 
-/* memcpy for rows of a few elements, whose calls would cost more than their bytes */
+/* memcpy for rows of a few lines, whose calls would cost more than their bytes */
 static void copy_row(char *to, const char *from, size_t bytes) {
-    if (bytes > LINE) {
+    if (bytes > FEW_LINES * LINE) {
         memcpy(to, from, bytes);
         return;
     }
+    for (; bytes >= LINE; bytes -= LINE, to += LINE, from += LINE) memcpy(to, from, LINE);
     for (; bytes >= 16; bytes -= 16, to += 16, from += 16) memcpy(to, from, 16);
     for (; bytes >= 4; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
 }

@@ -43,6 +43,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .a = at(x, batch, 0),
         .a_row = 1,
         .a_step = x->stride,
+        .a_padded = padded(x, batch),
         .b = at(dy, batch, 0),
         .b_row = dy->stride,
         .b_column = 1,

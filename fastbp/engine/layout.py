@@ -1,7 +1,8 @@
 """Places in memory for the values of a graph.
 
-Every row of every matrix starts at a multiple of 16 elements, a cache line of float32, so that products read
-and write whole vectors where the matrix lies. The padding of parameters and gradients is 0 and stays 0.
+Every row of a matrix starts at a multiple of 16 elements, a cache line of float32, so that products read and write
+whole vectors where the matrix lies. The padding of parameters and gradients is 0 and stays 0. Rows of a few
+columns, as the outputs of most networks are, would be nearly all padding: they lie one after another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from fastbp.engine.graph import Declaration, Node, Value
 from fastbp.engine.plan import Tensor
 
 ALIGNMENT = 16
+NARROW = 4
+"""Rows of up to so many columns have no padding; products with them keep rows in the lanes of a vector."""
 CONFLICT = 256
 """Rows a multiple of this apart (1 KiB of float32) share few sets of the first-level cache, whose ways are
 4 KiB: a column of 14 of them would push itself out."""
@@ -28,7 +31,9 @@ def round_up(size: int) -> int:
 
 
 def row_stride(columns: int) -> int:
-    """Return the elements from one row to the next: whole cache lines, and no multiple of CONFLICT."""
+    """Return the elements from one row to the next: whole cache lines, and no multiple of CONFLICT; or none too many."""
+    if columns <= NARROW:
+        return columns
     stride = round_up(columns)
     return stride + ALIGNMENT if stride % CONFLICT == 0 else stride
 

@@ -108,16 +108,20 @@ def test_largest_and_empty(engine, dtype):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_dense_layers_of_integers_are_exact(bias, engine, dtype, rng):
+@pytest.mark.parametrize("narrow", [True, False])
+def test_dense_layers_of_integers_are_exact(narrow, bias, engine, dtype, rng):
     """Forward, dX, dW and db of integers, with ReLU fused into the products."""
     edge = engine.edges(dtype)
     widths = (1, edge["vector"] + 1, edge["group"], edge["kc"] + 1)
+    if narrow:
+        widths = (4, 2, 1, 3, edge["vector"] + 1, 4, edge["kc"] + 1)
     for rows in (1, 13, 33, 257):
         stack = [Dense(width, "relu", use_bias=bias) for width in widths[1:]] + [Dense(3, use_bias=bias)]
         model = fastbp.Sequential(stack, input_size=widths[0], dtype=dtype)
+        sparsity = 0.6 if narrow else 0.2
         for layer in model.layers:
             for view in layer.parameters.values():
-                view[...] = rng.integers(-2, 3, view.shape) * (rng.random(view.shape) < 0.2)
+                view[...] = rng.integers(-2, 3, view.shape) * (rng.random(view.shape) < sparsity)
         x = rng.integers(-3, 4, (rows, widths[0])).astype(float)
         activations, logits = [x], []
         for layer in model.layers:

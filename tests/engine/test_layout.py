@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastbp import layers, losses, optimizers
 from fastbp.engine.graph import Graph
-from fastbp.engine.layout import ALIGNMENT, CONFLICT, IN_PLACE, SLACK, place_workspace, row_stride
+from fastbp.engine.layout import ALIGNMENT, CONFLICT, NARROW, IN_PLACE, SLACK, place_workspace, row_stride
 from fastbp.engine.plan import ACTIVATIONS, Tensor
 from fastbp.engine.planner import build
 from fastbp.layers import Dense, Dropout
@@ -176,7 +176,7 @@ def test_deltas_of_a_deep_net_take_two_buffers():
 
 
 def test_weights_come_before_biases():
-    plan = net(Dense(4), Dense(3, use_bias=False), Dense(2, name="head"), loss="mse")
+    plan = net(Dense(6), Dense(5, use_bias=False), Dense(2, name="head"), loss="mse")
     assert [p.name for p in plan.parameters] == [
         "dense.weight",
         "dense_1.weight",
@@ -186,8 +186,8 @@ def test_weights_come_before_biases():
     ]
     assert [p.decay for p in plan.parameters] == [True, True, True, False, False]
     shapes = [(p.tensor.rows, p.tensor.columns, p.tensor.stride) for p in plan.parameters]
-    assert shapes == [(5, 4, 16), (4, 3, 16), (3, 2, 16), (1, 4, 16), (1, 2, 16)]
-    assert [p.tensor.offset for p in plan.parameters] == [0, 80, 144, 192, 208]
+    assert shapes == [(5, 6, 16), (6, 5, 16), (5, 2, 2), (1, 6, 16), (1, 2, 16)]
+    assert [p.tensor.offset for p in plan.parameters] == [0, 80, 176, 192, 208]
     assert plan.sizes["parameters"] == 224 + SLACK
     first = next(op for op in plan.ops if op.kind == "dense_backward_weight" and op.layer == "dense")
     gradient, weight = first.operands["weight_grad"], plan.parameters[0].tensor
@@ -195,7 +195,11 @@ def test_weights_come_before_biases():
 
 
 def test_rows_end_with_whole_cache_lines_and_do_not_crowd_the_same_sets():
-    for columns in (1, 15, 16, 17, 255, 256, 512, 1000, 1024, 2048):
+    for columns in (5, 15, 16, 17, 255, 256, 512, 1000, 1024, 2048):
         stride = row_stride(columns)
         assert columns <= stride < columns + 2 * ALIGNMENT
         assert stride % ALIGNMENT == 0 and stride % CONFLICT != 0
+
+
+def test_rows_of_a_few_columns_have_no_padding():
+    assert [row_stride(columns) for columns in range(1, NARROW + 1)] == list(range(1, NARROW + 1))

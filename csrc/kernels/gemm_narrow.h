@@ -1,0 +1,125 @@
+/* Matrix products with at most FBP_NARROW columns, as the outputs of most networks have: a vector along such a row
+ * would be padding for the most part, so rows lie in the lanes here. Each element is the same chain over ascending p
+ * as in gemm_tile.h. */
+#ifndef FBP_GEMM_NARROW_H
+#define FBP_GEMM_NARROW_H
+
+#include "gemm_tile.h"
+
+/* VL rows of n columns, given as columns: C = (accumulate ? C : 0) + them, the first `rows` of them. */
+INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, int accumulate, real *c,
+                          ptrdiff_t c_row) {
+    vec row[FBP_NARROW]; /* rows one after another */
+    real z[FBP_NARROW * VL] = {0};
+    if (n == 1) {
+        row[0] = column[0];
+    } else if (n == 2) {
+        row[0] = __builtin_shufflevector(column[0], column[1], LOW);
+        row[1] = __builtin_shufflevector(column[0], column[1], HIGH);
+    } else if (n == 4) {
+        const vec even[2] = {__builtin_shufflevector(column[0], column[2], LOW),
+                             __builtin_shufflevector(column[0], column[2], HIGH)};
+        const vec odd[2] = {__builtin_shufflevector(column[1], column[3], LOW),
+                            __builtin_shufflevector(column[1], column[3], HIGH)};
+        for (int v = 0; v < 2; v++) {
+            row[2 * v] = __builtin_shufflevector(even[v], odd[v], LOW);
+            row[2 * v + 1] = __builtin_shufflevector(even[v], odd[v], HIGH);
+        }
+    } else {
+        UNROLL
+        for (int j = 0; j < n; j++) vec_store(z + j * VL, column[j]);
+        real lines[FBP_NARROW * VL];
+        for (int r = 0; r < VL; r++) UNROLL
+        for (int j = 0; j < n; j++) lines[r * n + j] = z[j * VL + r];
+        UNROLL
+        for (int v = 0; v < n; v++) row[v] = vec_load(lines + v * VL);
+    }
+    if (c_row == n) {
+        UNROLL
+        for (int v = 0; v < n; v++) {
+            const span_t span = {v * VL, (int64_t)rows * n - v * VL};
+            if (span.left > 0) store_span(c, span, accumulate ? load_span(c, span) + row[v] : row[v]);
+        }
+        return;
+    }
+    UNROLL
+    for (int v = 0; v < n; v++) vec_store(z + v * VL, row[v]);
+    for (int r = 0; r < rows; r++, c += c_row) UNROLL
+    for (int j = 0; j < n; j++) c[j] = accumulate ? c[j] + z[r * n + j] : z[r * n + j];
+}
+
+/* VL rows of A (from row `rows` on the first one again) by n columns of B, one vector for each column; the sum is cut
+ * every KC terms, as in gemm.c. */
+INLINE void narrow_rows(const int n, const fbp_narrow *g, const real *a, int rows, vec total[FBP_NARROW]) {
+    vec acc[FBP_NARROW];
+    UNROLL
+    for (int j = 0; j < n; j++) total[j] = acc[j] = (vec){0};
+    for (int64_t p = 0; p < g->k; p += VL) {
+        const real *b = (const real *)g->b + p * g->b_row;
+        const int64_t terms = g->k - p;
+        vec x[VL];
+        UNROLL
+        for (int r = 0; r < VL; r++) x[r] = load_columns(a + (r < rows ? r : 0) * g->a_row + p, terms);
+        transpose(x);
+        if (p > 0 && p % KC == 0) {
+            UNROLL
+            for (int j = 0; j < n; j++) total[j] += acc[j], acc[j] = (vec){0};
+        }
+        UNROLL
+        for (int q = 0; q < VL; q++) {
+            if (q >= terms) break;
+            UNROLL
+            for (int j = 0; j < n; j++) acc[j] += x[q] * vec_set(b[q * g->b_row + j * g->b_column]);
+        }
+    }
+    UNROLL
+    for (int j = 0; j < n; j++) total[j] += acc[j];
+}
+
+INLINE void narrow_columns(const int n, const fbp_narrow *g) {
+    const fbp_epilogue *e = g->epilogue;
+    const real *bias = e ? e->bias : NULL;
+    for (int64_t i = 0; i < g->m; i += VL) {
+        const int rows = (int)(g->m - i < VL ? g->m - i : VL);
+        vec y[FBP_NARROW];
+        narrow_rows(n, g, (const real *)g->a + i * g->a_row, rows, y);
+        UNROLL
+        for (int j = 0; j < n; j++)
+            if (bias) y[j] += vec_set(bias[j]);
+        store_columns(n, y, rows, g->accumulate, (real *)g->c + i * g->c_row, g->c_row);
+    }
+    if (!e) return;
+    const int dense = g->c_row == n && (e->kind != FBP_DERIVATIVE || e->saved_row == n);
+    finish(e, dense ? 1 : g->m, dense ? g->m * n : n, g->c, g->c_row, 0, 0);
+}
+
+static void narrow(const fbp_narrow *g) {
+    switch (g->n) {
+    case 1: narrow_columns(1, g); break;
+    case 2: narrow_columns(2, g); break;
+    case 3: narrow_columns(3, g); break;
+    default: narrow_columns(4, g);
+    }
+}
+
+INLINE void add_columns(const int n, int64_t m, const real *x, ptrdiff_t x_row, int accumulate, real *c,
+                        ptrdiff_t c_row) {
+    FOR_EACH_SPAN(m) {
+        vec column[FBP_NARROW];
+        UNROLL
+        for (int j = 0; j < n; j++) column[j] = load_span(x + j * x_row, span);
+        store_columns(n, column, (int)(span.left < VL ? span.left : VL), accumulate, c + span.offset * c_row, c_row);
+    }
+}
+
+static void add_transposed(int64_t m, int64_t n, const void *x, ptrdiff_t x_row, int accumulate, void *c,
+                           ptrdiff_t c_row) {
+    switch (n) {
+    case 1: add_columns(1, m, x, x_row, accumulate, c, c_row); break;
+    case 2: add_columns(2, m, x, x_row, accumulate, c, c_row); break;
+    case 3: add_columns(3, m, x, x_row, accumulate, c, c_row); break;
+    default: add_columns(4, m, x, x_row, accumulate, c, c_row);
+    }
+}
+
+#endif
