@@ -55,7 +55,7 @@ GROUPS = {
         "basics plan descriptions interpreters files",
     ),
     "model": (
-        "stack intake supervised model gradient_check explanation",
+        "stack intake supervised model loading gradient_check explanation",
         "basics plan descriptions data network files saving training inference exports",
     ),
     "interop": (

@@ -1,7 +1,7 @@
 # cython: language_level=3, binding=False
 """The native interpreter: plans turned into C structs and run by the C core, the GIL released."""
 
-# One extension with a file per concept; they share these names, each knows the ones above it.
+# One extension, a file per concept: they share their names.
 include "native/buffers.pxi"
 include "native/machine.pxi"
 include "native/schema.pxi"
