@@ -8,11 +8,14 @@
 #include "spans.h"
 #include "vec_math.h"
 
-/* base^n by squaring */
+/* base^n by squaring, 0 <= base <= 1, without branches that depend on n: 0 as soon as nothing of 1 - power is left */
 INLINE double integer_power(double base, int64_t n) {
     double result = 1;
-    for (; n > 0; n /= 2, base *= base)
-        if (n % 2) result *= base;
+    for (; n > 0; n /= 2, base *= base) {
+        if (base < 1e-40) return 0;
+        const double factor[2] = {1, base};
+        result *= factor[n % 2];
+    }
     return result;
 }
 

@@ -26,29 +26,36 @@ INLINE void store_sum(void *out, span_t span, int accumulate, vec total) {
     store_span(out, span, accumulate ? load_span(out, span) + total : total);
 }
 
-/* columns side by side in registers, so that the additions of one need not wait for those of another */
-enum { COLUMN_SUM_VECTORS = 4 };
+/* Columns side by side in registers, and four partial sums of each, so that no addition waits for the one before; the
+ * order of the additions is the same for every width. */
+#define COLUMN_SUM_VECTORS (VECTOR_REGISTERS / 8)
+
+INLINE void sum_columns(const int vectors, int64_t rows, const real *x, ptrdiff_t x_row, int accumulate, real *out,
+                        int64_t columns) {
+    vec part[4][COLUMN_SUM_VECTORS] = {{{0}}};
+    for (int64_t i = 0; i < rows; i += 4) UNROLL
+    for (int q = 0; q < 4; q++) {
+        if (i + q >= rows) break;
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const span_t span = {(i + q) * x_row + v * VL, columns - v * VL};
+            part[q][v] += load_span(x, span);
+        }
+    }
+    UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const span_t span = {v * VL, columns - v * VL};
+        store_sum(out, span, accumulate, (part[0][v] + part[1][v]) + (part[2][v] + part[3][v]));
+    }
+}
 
 static void column_sum(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, int accumulate, void *out) {
     const int64_t width = COLUMN_SUM_VECTORS * VL;
     int64_t j = 0;
-    for (; j + width <= columns; j += width) {
-        const real *p = (const real *)x + j;
-        real *result = (real *)out + j;
-        vec total[COLUMN_SUM_VECTORS];
-        UNROLL
-        for (int v = 0; v < COLUMN_SUM_VECTORS; v++) total[v] = accumulate ? vec_load(result + v * VL) : (vec){0};
-        for (int64_t i = 0; i < rows; i++, p += x_row) UNROLL
-        for (int v = 0; v < COLUMN_SUM_VECTORS; v++) total[v] += vec_load(p + v * VL);
-        UNROLL
-        for (int v = 0; v < COLUMN_SUM_VECTORS; v++) vec_store(result + v * VL, total[v]);
-    }
-    FOR_EACH_SPAN(columns - j) {
-        const real *p = (const real *)x + j;
-        vec total = accumulate ? load_span((real *)out + j, span) : (vec){0};
-        for (int64_t i = 0; i < rows; i++, p += x_row) total += load_span(p, span);
-        store_span((real *)out + j, span, total);
-    }
+    for (; j + width <= columns; j += width)
+        sum_columns(COLUMN_SUM_VECTORS, rows, (const real *)x + j, x_row, accumulate, (real *)out + j, width);
+    for (; j < columns; j += VL)
+        sum_columns(1, rows, (const real *)x + j, x_row, accumulate, (real *)out + j, columns - j);
 }
 
 static double sum(int64_t n, const void *x, const int64_t *order) {

@@ -23,6 +23,14 @@ static void copy_row(char *to, const char *from, size_t bytes) {
     for (; bytes >= 4; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
 }
 
+/* Rows of a few elements: with a known size a copy is one load and one store, and many are under way at a time. */
+static inline __attribute__((always_inline)) void copy_short_rows(const size_t bytes, fbp_range rows, char *to,
+                                                                  int64_t to_step, const char *from, int64_t from_step,
+                                                                  const int64_t *order) {
+    for (int64_t i = rows.begin; i < rows.end; i++)
+        memcpy(to + i * to_step, from + (order ? order[i] : i) * from_step, bytes);
+}
+
 /* Inputs that are no rows of the model's own numbers: rows begin .. end of the batch, whose samples are the numbers
  * from order on (NULL: from position on) */
 static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end) {
@@ -62,6 +70,13 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     if (from->arena == FBP_INPUTS && (batch->source.converts || batch->source.starts)) {
         gather_inputs(to, batch, share.begin, share.end);
         return;
+    }
+    switch (bytes) {
+    case 4: copy_short_rows(4, share, out, to_step, source, from_step, order); return;
+    case 8: copy_short_rows(8, share, out, to_step, source, from_step, order); return;
+    case 16: copy_short_rows(16, share, out, to_step, source, from_step, order); return;
+    case 32: copy_short_rows(32, share, out, to_step, source, from_step, order); return;
+    default: break;
     }
     for (int64_t i = share.begin; i < share.end; i++) {
         if (order && i + ROWS_AHEAD < share.end) ask_for(source + order[i + ROWS_AHEAD] * from_step, bytes);

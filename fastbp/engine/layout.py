@@ -1,8 +1,8 @@
 """Places in memory for the values of a graph.
 
-Every row of a matrix starts at a multiple of 16 elements, a cache line of float32, so that products read and write
-whole vectors where the matrix lies. The padding of parameters and gradients is 0 and stays 0. Rows of a few
-columns, as the outputs of most networks are, would be nearly all padding: they lie one after another.
+Every row of a matrix starts at a multiple of 16 elements, a cache line of float32, so that products read
+and write whole vectors where the matrix lies. The padding of parameters and gradients is 0 and stays 0. Rows
+of a few columns, as the outputs of most networks are, would be nearly all padding: they are packed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def round_up(size: int) -> int:
 
 
 def row_stride(columns: int) -> int:
-    """Return the elements from one row to the next: whole cache lines, and no multiple of CONFLICT; or none too many."""
+    """Return the elements from one row to the next: whole cache lines, no multiple of CONFLICT."""
     if columns <= NARROW:
         return columns
     stride = round_up(columns)

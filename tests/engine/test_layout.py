@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastbp import layers, losses, optimizers
 from fastbp.engine.graph import Graph
-from fastbp.engine.layout import ALIGNMENT, CONFLICT, NARROW, IN_PLACE, SLACK, place_workspace, row_stride
+from fastbp.engine.layout import ALIGNMENT, CONFLICT, IN_PLACE, NARROW, SLACK, place_workspace, row_stride
 from fastbp.engine.plan import ACTIVATIONS, Tensor
 from fastbp.engine.planner import build
 from fastbp.layers import Dense, Dropout
