@@ -131,33 +131,33 @@ static void run(const fbp_gemm *g, char *scratch) {
 }
 
 void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
-    fbp_gemm g = *gemm;
-    const ptrdiff_t element = (ptrdiff_t)g.kernels->element;
-    if (member->size > 1) {
-        /* columns first, because members that share rows would pack the same part of B */
-        const int64_t most =
-            g.whole_rows ? (g.m + SHARED_ROWS - 1) / SHARED_ROWS : (g.n + g.kernels->group - 1) / g.kernels->group;
-        const int first = (int)smaller(member->size, most < 1 ? 1 : most), second = member->size / first;
-        if (member->index >= first * second) return;
-        const int across = g.whole_rows ? second : first, down = g.whole_rows ? first : second;
-        fbp_range columns = fbp_share(g.n, g.kernels->vector, across, member->index % across);
-        fbp_range rows = fbp_share(g.m, 1, down, member->index / across);
-        fbp_epilogue epilogue;
-        if (g.epilogue) {
-            epilogue = *g.epilogue;
-            if (epilogue.bias) epilogue.bias = (const char *)epilogue.bias + columns.begin * element;
-            if (epilogue.saved)
-                epilogue.saved =
-                    (const char *)epilogue.saved + (rows.begin * epilogue.saved_row + columns.begin) * element;
-            g.epilogue = &epilogue;
-        }
-        g.m = rows.end - rows.begin, g.n = columns.end - columns.begin;
-        g.a = (const char *)g.a + rows.begin * g.a_row * element;
-        g.b = (const char *)g.b + columns.begin * g.b_column * element;
-        g.c = (char *)g.c + (rows.begin * g.c_row + columns.begin) * element;
-        if (g.m && g.n) run(&g, member->scratch);
+    if (!gemm->m || !gemm->n) return;
+    if (member->size == 1) {
+        run(gemm, member->scratch);
         return;
     }
+    fbp_gemm g = *gemm;
+    const ptrdiff_t element = (ptrdiff_t)g.kernels->element;
+    /* columns first, because members that share rows would pack the same part of B */
+    const int64_t most =
+        g.whole_rows ? (g.m + SHARED_ROWS - 1) / SHARED_ROWS : (g.n + g.kernels->group - 1) / g.kernels->group;
+    const int first = (int)smaller(member->size, most), second = member->size / first;
+    if (member->index >= first * second) return;
+    const int across = g.whole_rows ? second : first, down = g.whole_rows ? first : second;
+    const fbp_range columns = fbp_share(g.n, g.kernels->vector, across, member->index % across);
+    const fbp_range rows = fbp_share(g.m, 1, down, member->index / across);
+    fbp_epilogue epilogue;
+    if (g.epilogue) {
+        epilogue = *g.epilogue;
+        if (epilogue.bias) epilogue.bias = (const char *)epilogue.bias + columns.begin * element;
+        if (epilogue.saved)
+            epilogue.saved = (const char *)epilogue.saved + (rows.begin * epilogue.saved_row + columns.begin) * element;
+        g.epilogue = &epilogue;
+    }
+    g.m = rows.end - rows.begin, g.n = columns.end - columns.begin;
+    g.a = (const char *)g.a + rows.begin * g.a_row * element;
+    g.b = (const char *)g.b + columns.begin * g.b_column * element;
+    g.c = (char *)g.c + (rows.begin * g.c_row + columns.begin) * element;
     if (g.m && g.n) run(&g, member->scratch);
 }
 

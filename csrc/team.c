@@ -78,6 +78,7 @@ int fbp_team_size(double flops) {
 }
 
 fbp_range fbp_share(int64_t total, int64_t unit, int parts, int index) {
+    if (parts == 1) return (fbp_range){0, total}; /* four divisions less in the step of a small network */
     int64_t units = (total + unit - 1) / unit;
     int64_t begin = units * index / parts * unit, end = units * (index + 1) / parts * unit;
     fbp_range range = {begin < total ? begin : total, end < total ? end : total};
