@@ -147,6 +147,15 @@ INLINE vec vec_reciprocal(vec v) {
 #endif
 }
 
+/* table[index % TABLE] lane by lane, in one instruction, from two registers that hold the table. Defined where there is
+ * such an instruction for tables that are long enough to cut a function into segments. */
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+#define TABLE 32
+INLINE vec vec_look_up(const real *table, ivec index) {
+    return _mm512_permutex2var_ps(vec_load(table), (__m512i)index, vec_load(table + VL));
+}
+#endif
+
 #define SIGN_BIT ((integer)((uint64_t)1 << (REAL_BITS - 1)))
 INLINE ivec vec_bits(integer s) { return s - (ivec){0}; }
 INLINE vec vec_abs(vec v) { return (vec)((ivec)v & vec_bits((integer)~SIGN_BIT)); }

@@ -110,6 +110,22 @@ INLINE vec vec_expm1_negative(vec x) {
     return exp_fraction(e) * two_n + (two_n - 1);
 }
 
+/* Two forms, of which the first is taken where the instruction set has tables in registers (AVX-512, float32) and the
+ * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that twelve of these do
+ * for the first, while the second takes thirty and a division. */
+#ifdef TABLE
+/* A polynomial of |x| - centre in each of 32 segments, which are numbered by exponent and first bits of the mantissa
+ * of |x| + TANH_OFFSET. At most 1.39 units in the last place off, and monotone, over all 2^32 arguments. */
+INLINE vec vec_tanh(vec x) {
+    vec a = vec_min(vec_set(TANH_LAST), vec_abs(x));
+    ivec segment = (ivec)(a + TANH_OFFSET) >> 20;
+    vec t = a - vec_look_up(TANH_SEGMENTS[0], segment);
+    vec y = vec_look_up(TANH_SEGMENTS[5], segment);
+    UNROLL
+    for (int i = 4; i > 0; i--) y = y * t + vec_look_up(TANH_SEGMENTS[i], segment);
+    return vec_copysign(y, x);
+}
+#else
 /* With t = exp(-2 |x|) and e = t - 1: -e / (2 + e) = (e^2 / (2 + e) - e) / 2 up to TANH_CENTRE, 1 - 2 t / (2 + e)
  * beyond. In both forms the term with the quotient, and so its rounding error, is the smaller one. Doubles have no
  * digits to spare for the first form: x + x^3 P(x^2) is what they take. */
@@ -126,6 +142,7 @@ INLINE vec vec_tanh(vec x) {
 #endif
     return vec_copysign(vec_select(near, small, 1 - quotient), x);
 }
+#endif
 
 /* factor / (1 + exp(x)). The smaller of 1 and exp(x) is scaled, so that the tail is as accurate as the rest
  * and the result may be subnormal. */
