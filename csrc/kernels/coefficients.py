@@ -125,10 +125,9 @@ def header(bits: int) -> Iterator[str]:
     yield from table("LOG_TAIL", log_tail, mpf(0), mpf("0.0401"), 3 if short else 8, digits)
     centre = mpf("0.55")
     yield f"#define TANH_CENTRE R({mp.nstr(centre)})"
+    yield from table("TANH_TAIL", tanh_tail, mpf(0), centre**2, 5 if short else 10, digits)
     if short:
         yield from tanh_table()
-    else:
-        yield from table("TANH_TAIL", tanh_tail, mpf(0), centre**2, 10, digits)
     # The centre up to a = CDF_CENTRE, then the tail as a polynomial in t = (a - zero) / (a + pole) until the
     # result underflows. t is small where cdf_tail is steep, so that the rounding of t does not show; zero and
     # pole are the pair with the smallest error of a few that were tried.

@@ -111,7 +111,7 @@ INLINE vec vec_expm1_negative(vec x) {
 }
 
 /* Two forms, of which the first is taken where the instruction set has tables in registers (AVX-512, float32) and the
- * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that twelve of these do
+ * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that eleven of these do
  * for the first, while the second takes thirty and a division. */
 #ifdef TABLE
 /* A polynomial of |x| - centre in each of 32 segments, which are numbered by exponent and first bits of the mantissa
@@ -126,21 +126,14 @@ INLINE vec vec_tanh(vec x) {
     return vec_copysign(y, x);
 }
 #else
-/* With t = exp(-2 |x|) and e = t - 1: -e / (2 + e) = (e^2 / (2 + e) - e) / 2 up to TANH_CENTRE, 1 - 2 t / (2 + e)
- * beyond. In both forms the term with the quotient, and so its rounding error, is the smaller one. Doubles have no
- * digits to spare for the first form: x + x^3 P(x^2) is what they take. */
+/* x + x^3 P(x^2) up to TANH_CENTRE, 1 - 2 t / (1 + t) with t = exp(-2 |x|) beyond: in both forms the last term, and
+ * so its rounding error, is the smaller one. */
 INLINE vec vec_tanh(vec x) {
-    vec a = vec_abs(x);
-    ivec near = a < TANH_CENTRE;
+    vec a = vec_abs(x), square = a * a;
     reduced r = reduce(vec_max(vec_set(-ONE_RANGE), -(a + a)));
-    vec two_n = (vec)((r.exponent - BIAS) << MANTISSA_BITS), f = exp_fraction(r) * two_n;
-    vec e = f + (two_n - 1), quotient = vec_select(near, e, 2 * (f + two_n)) / (2 + e);
-#if REAL_BITS == 32
-    vec small = R(0.5) * (e * quotient - e);
-#else
-    vec square = a * a, small = a + a * square * POLYNOMIAL(square, TANH_TAIL);
-#endif
-    return vec_copysign(vec_select(near, small, 1 - quotient), x);
+    vec two_n = (vec)((r.exponent - BIAS) << MANTISSA_BITS), t = exp_fraction(r) * two_n + two_n;
+    vec near = a + a * square * POLYNOMIAL(square, TANH_TAIL);
+    return vec_copysign(vec_select(a < TANH_CENTRE, near, 1 - 2 * t / (1 + t)), x);
 }
 #endif
 
