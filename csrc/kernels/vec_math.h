@@ -192,10 +192,7 @@ INLINE vec vec_log1p(vec x) {
     return log_sum(b.k, scale * x + (scale - 1));
 }
 
-/* log(1 + exp(-|x|)): softplus is this plus the positive part of x */
-INLINE vec log1p_exp_minus_abs(vec x) { return vec_log1p(vec_exp(-vec_abs(x))); }
-
-INLINE vec vec_softplus(vec x) { return vec_max(vec_set(0), x) + log1p_exp_minus_abs(x); }
+INLINE vec vec_softplus(vec x) { return vec_max(vec_set(0), x) + vec_log1p(vec_exp(-vec_abs(x))); }
 
 /* ---- normal distribution ---- */
 

@@ -230,3 +230,12 @@ def test_softmax_against_exact_values(engine, dtype, rng):
         expected = e / e.sum(axis=1, keepdims=True)
         error = np.abs(kernels.softmax(x) / expected - 1)
         assert error.max() <= bound, f"{columns} columns: {error.max() / bound * 8:.1f} eps"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 8, 9, 16, 17])
+def test_softmax_of_a_row_depends_on_itself_alone(columns, engine, dtype, rng):
+    x = rng.normal(scale=4, size=(35, columns)).astype(dtype)
+    y = kernels.softmax(x)
+    for i in (0, 3, 15, 16, 34):
+        assert kernels.softmax(x[i : i + 1]).tobytes() == y[i].tobytes()
+        assert kernels.softmax(x[i:]).tobytes() == y[i:].tobytes()
