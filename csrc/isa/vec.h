@@ -66,6 +66,20 @@ typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 #define NEON(name) JOIN(name, q_f64)
 #endif
 
+/* f(0), f(1), ... for all lanes */
+#define LANES_2(f, k) f(k), f(k + 1)
+#define LANES_4(f, k) LANES_2(f, k), LANES_2(f, k + 2)
+#define LANES_8(f, k) LANES_4(f, k), LANES_4(f, k + 4)
+#if VECTOR_BYTES * 8 / REAL_BITS == 16
+#define EACH_LANE(f) LANES_8(f, 0), LANES_8(f, 8)
+#elif VECTOR_BYTES * 8 / REAL_BITS == 8
+#define EACH_LANE(f) LANES_8(f, 0)
+#elif VECTOR_BYTES * 8 / REAL_BITS == 4
+#define EACH_LANE(f) LANES_4(f, 0)
+#else
+#define EACH_LANE(f) LANES_2(f, 0)
+#endif
+
 INLINE vec vec_set(real s) { return s - (vec){0}; }
 INLINE vec vec_load(const real *p) { return *(const unaligned_vec *)p; }
 INLINE void vec_store(real *p, vec v) { *(unaligned_vec *)p = v; }
@@ -147,6 +161,15 @@ INLINE vec vec_reciprocal(vec v) {
 #endif
 }
 
+/* table[index % TABLE] lane by lane, in one instruction, from two registers that hold the table. Defined where there is
+ * such an instruction for tables that are long enough to cut a function into segments. */
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 && REAL_BITS == 32
+#define TABLE 32
+INLINE vec vec_look_up(const real *table, ivec index) {
+    return _mm512_permutex2var_ps(vec_load(table), (__m512i)index, vec_load(table + VL));
+}
+#endif
+
 #define SIGN_BIT ((integer)((uint64_t)1 << (REAL_BITS - 1)))
 INLINE ivec vec_bits(integer s) { return s - (ivec){0}; }
 INLINE vec vec_abs(vec v) { return (vec)((ivec)v & vec_bits((integer)~SIGN_BIT)); }
@@ -181,15 +204,22 @@ enum { WIDE = VECTOR_BYTES / 8 };
 typedef double wide_vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real narrow_vec __attribute__((vector_size(WIDE * sizeof(real))));
 
-/* the lanes as doubles, of float32 the upper half added to the lower one */
-INLINE wide_vec vec_widen(vec v) {
+/* the lanes as doubles */
+INLINE void vec_to_doubles(vec v, wide_vec wide[VL / WIDE]) {
 #if REAL_BITS == 64
-    return v;
+    wide[0] = v;
 #else
     narrow_vec part[2];
     memcpy(part, &v, sizeof v);
-    return __builtin_convertvector(part[0], wide_vec) + __builtin_convertvector(part[1], wide_vec);
+    UNROLL
+    for (int i = 0; i < 2; i++) wide[i] = __builtin_convertvector(part[i], wide_vec);
 #endif
+}
+/* the same, of float32 the upper half added to the lower one */
+INLINE wide_vec vec_widen(vec v) {
+    wide_vec wide[VL / WIDE];
+    vec_to_doubles(v, wide);
+    return VL > WIDE ? wide[0] + wide[VL / WIDE - 1] : wide[0];
 }
 INLINE double wide_sum(wide_vec v) {
     FOLD(wide_vec, WIDE, v, ADD)

@@ -57,38 +57,48 @@ INLINE vec backward_vec(int activation, vec alpha, vec saved, vec dy) {
     return dy * derivative_vec(activation, alpha, saved);
 }
 
-/* The loop over rows stands inside the kernel, so that constants are loaded once for a tile of a few short rows. */
-#define FOR_EACH_ROW_AND_SPAN(rows, columns) \
-    for (int64_t i = 0; i < (rows); i++) FOR_EACH_SPAN(columns)
+/* Whole vectors and the rest of a row apart: a branch within the walk costs as much as a cheap activation. The loop
+ * over rows stands inside the kernel, so that constants are loaded once for a tile of a few short rows. */
+INLINE void forward_rows(const int activation, double alpha, int64_t rows, int64_t columns, const real *x,
+                         ptrdiff_t x_row, real *y, ptrdiff_t y_row) {
+    const vec a = vec_set(R(alpha));
+    const int64_t whole = columns / VL * VL;
+    const int rest = (int)(columns - whole);
+    for (; rows > 0; rows--, x += x_row, y += y_row) {
+        for (int64_t j = 0; j < whole; j += VL) vec_store(y + j, activation_vec(activation, a, vec_load(x + j)));
+        if (rest) vec_store_part(y + whole, activation_vec(activation, a, vec_load_part(x + whole, rest)), rest);
+    }
+}
 
 static void activation_forward(int activation, double alpha, int64_t rows, int64_t columns, const void *x,
                                ptrdiff_t x_row, void *y, ptrdiff_t y_row) {
-    const vec a = vec_set(R(alpha));
-    const real *in = x;
-    real *out = y;
     switch (activation) {
-#define ACTIVATION(name, saved)                                                                            \
-    case FBP_##name:                                                                                       \
-        FOR_EACH_ROW_AND_SPAN(rows, columns)                                                               \
-        store_span(out + i * y_row, span, activation_vec(FBP_##name, a, load_span(in + i * x_row, span))); \
-        break;
+#define ACTIVATION(name, _) \
+    case FBP_##name: forward_rows(FBP_##name, alpha, rows, columns, x, x_row, y, y_row); break;
 #include "../kinds.def"
+    }
+}
+
+INLINE void backward_rows(const int activation, double alpha, int64_t rows, int64_t columns, const real *saved,
+                          ptrdiff_t saved_row, const real *dy, ptrdiff_t dy_row, real *dx, ptrdiff_t dx_row) {
+    const vec a = vec_set(R(alpha));
+    const int64_t whole = columns / VL * VL;
+    const int rest = (int)(columns - whole);
+    for (; rows > 0; rows--, saved += saved_row, dy += dy_row, dx += dx_row) {
+        for (int64_t j = 0; j < whole; j += VL)
+            vec_store(dx + j, backward_vec(activation, a, vec_load(saved + j), vec_load(dy + j)));
+        if (rest)
+            vec_store_part(
+                dx + whole,
+                backward_vec(activation, a, vec_load_part(saved + whole, rest), vec_load_part(dy + whole, rest)), rest);
     }
 }
 
 static void activation_backward(int activation, double alpha, int64_t rows, int64_t columns, const void *saved,
                                 ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row) {
-    const vec a = vec_set(R(alpha));
-    const real *kept = saved, *delta = dy;
-    real *out = dx;
     switch (activation) {
-#define ACTIVATION(name, _)                                                                                           \
-    case FBP_##name:                                                                                                  \
-        FOR_EACH_ROW_AND_SPAN(rows, columns)                                                                          \
-        store_span(                                                                                                   \
-            out + i * dx_row, span,                                                                                   \
-            backward_vec(FBP_##name, a, load_span(kept + i * saved_row, span), load_span(delta + i * dy_row, span))); \
-        break;
+#define ACTIVATION(name, _) \
+    case FBP_##name: backward_rows(FBP_##name, alpha, rows, columns, saved, saved_row, dy, dy_row, dx, dx_row); break;
 #include "../kinds.def"
     }
 }

@@ -1,4 +1,4 @@
-"""Polynomials of vec_math.h: prints coefficients.h (needs mpmath).
+"""Polynomials of vec_math.h: prints coefficients.h (needs mpmath and NumPy).
 
     python csrc/kernels/coefficients.py > csrc/kernels/coefficients.h
 
@@ -9,7 +9,8 @@ coefficients and of the evaluation stays below half a unit in the last place of 
 
 from collections.abc import Callable, Iterator
 
-from mpmath import chebyfit, erfc, exp, expm1, ldexp, log, mp, mpf, nint, pi, quad, sqrt, tanh
+import numpy as np
+from mpmath import chebyfit, erfc, exp, expm1, floor, frexp, ldexp, log, mp, mpf, nint, pi, quad, sqrt, tanh
 
 mp.dps = 60
 
@@ -40,6 +41,61 @@ def cdf_tail(a: mpf) -> mpf:
     return a * exp(a * a / 2) * erfc(a / sqrt(mpf(2))) / 2
 
 
+SEGMENTS, STEPS = 32, 8  # of a table in registers; of an octave
+TANH_OFFSET, TANH_LAST = mpf("0.65625"), mpf("9.25")  # an octave of x + offset is as curved as the next one
+
+
+def single(x: mpf) -> np.float32:
+    """The nearest float32."""
+    return np.float32(float(x))
+
+
+def tanh_segments() -> Iterator[tuple[int, list[mpf]]]:
+    """Number, centre c and polynomial in t = |x| - c of every segment.
+
+    A segment holds the |x| whose |x| + offset agree in the exponent and the first bits of the mantissa; these
+    are its number. Its centre is a float32 near the middle whose tanh is nearly one too, so that the constant
+    term has no error. In the first segment it is 0, which keeps the sign and every subnormal; in the last one
+    it is the last number, from where on the result is 1.
+    """
+    end = TANH_OFFSET
+    while end <= TANH_OFFSET + TANH_LAST:
+        width = ldexp(1, frexp(end)[1] - 1) / STEPS
+        number = int(single(end).view(np.uint32) >> 20) % SEGMENTS
+        start, end = end, (floor(end / width) + 1) * width
+        low, high = start - TANH_OFFSET, end - TANH_OFFSET
+        if low == 0:
+            centre = mpf(0)
+        elif high > TANH_LAST:
+            centre = TANH_LAST
+        else:
+            middle = single((low + high) / 2)
+            near = [mpf(float(middle + k * np.spacing(middle))) for k in range(400)]
+            centre = min(near, key=lambda c: abs(1 - mpf(float(single(tanh(c)))) / tanh(c)))
+        at_centre = tanh(centre)
+
+        def slope(t: mpf, at_centre: mpf = at_centre) -> mpf:
+            """(tanh(centre + t) - at_centre) / t."""
+            ratio = tanh(t) / t if t else mpf(1)
+            return (1 - at_centre**2) * ratio / (1 + at_centre * t * ratio)
+
+        yield number, [centre, at_centre, *reversed(chebyfit(slope, [low - centre, high - centre], 4))]
+
+
+def tanh_table() -> Iterator[str]:
+    """Centres, then coefficients of equal degree: the arrays that an instruction looks up."""
+    table = dict(tanh_segments())
+    assert len(table) == SEGMENTS
+    yield f"#define TANH_OFFSET R({mp.nstr(TANH_OFFSET)})"
+    yield f"#define TANH_LAST R({mp.nstr(TANH_LAST)})"
+    yield f"static const real TANH_SEGMENTS[][{SEGMENTS}] = {{"
+    for row in zip(*(table[number] for number in range(SEGMENTS)), strict=True):
+        values = [f"R({mp.nstr(c, 10)})" for c in row]
+        lines = (", ".join(values[i : i + 6]) for i in range(0, SEGMENTS, 6))
+        yield "    {" + ",\n     ".join(lines) + "},"
+    yield "};"
+
+
 def table(name: str, f: Callable[[mpf], mpf], low: mpf, high: mpf, terms: int, digits: int) -> Iterator[str]:
     """The coefficients as a C array, the constant term first."""
     coefficients, error = chebyfit(f, [low, high], terms, error=True)
@@ -58,35 +114,36 @@ def split(name: str, value: mpf, bits: int, digits: int) -> Iterator[str]:
 
 def header(bits: int) -> Iterator[str]:
     """Everything for one element type."""
-    single = bits == 32
-    digits = 10 if single else 19
+    short = bits == 32
+    digits = 10 if short else 19
     # an integer of 8 (11) bits, the largest exponent, times the head of ln 2 is exact
-    yield from split("LN2", log(2), 15 if single else 40, digits)
+    yield from split("LN2", log(2), 15 if short else 40, digits)
     # of x^3 times 2 sqrt(2 / pi) 0.044715 and x times 2 sqrt(2 / pi)
-    yield from split("GELU_LINEAR", 2 * sqrt(2 / pi), 23 if single else 52, digits)
-    yield from split("GELU_CUBIC", 2 * sqrt(2 / pi) * mpf("0.044715"), 27 if single else 56, digits)
-    yield from table("EXP_TAIL", exp_tail, mpf("-0.35"), mpf("0.35"), 5 if single else 10, digits)
-    yield from table("LOG_TAIL", log_tail, mpf(0), mpf("0.0401"), 3 if single else 8, digits)
+    yield from split("GELU_LINEAR", 2 * sqrt(2 / pi), 23 if short else 52, digits)
+    yield from split("GELU_CUBIC", 2 * sqrt(2 / pi) * mpf("0.044715"), 27 if short else 56, digits)
+    yield from table("EXP_TAIL", exp_tail, mpf("-0.35"), mpf("0.35"), 5 if short else 10, digits)
+    yield from table("LOG_TAIL", log_tail, mpf(0), mpf("0.0401"), 3 if short else 8, digits)
     centre = mpf("0.55")
     yield f"#define TANH_CENTRE R({mp.nstr(centre)})"
-    if not single:
-        yield from table("TANH_TAIL", tanh_tail, mpf(0), centre**2, 10, digits)
+    yield from table("TANH_TAIL", tanh_tail, mpf(0), centre**2, 5 if short else 10, digits)
+    if short:
+        yield from tanh_table()
     # The centre up to a = CDF_CENTRE, then the tail as a polynomial in t = (a - zero) / (a + pole) until the
     # result underflows. t is small where cdf_tail is steep, so that the rounding of t does not show; zero and
     # pole are the pair with the smallest error of a few that were tried.
-    centre, zero, pole, last = mpf("0.625"), mpf("1.25"), mpf("2.25"), mpf("14.5") if single else mpf(39)
+    centre, zero, pole, last = mpf("0.625"), mpf("1.25"), mpf("2.25"), mpf("14.5") if short else mpf(39)
     yield f"#define CDF_CENTRE R({mp.nstr(centre)})"
     yield f"#define CDF_ZERO R({mp.nstr(zero)})"
     yield f"#define CDF_POLE R({mp.nstr(pole)})"
     yield f"#define CDF_LAST R({mp.nstr(last)})"
-    yield from table("CDF_NEAR", cdf_centre, mpf(0), centre**2, 5 if single else 9, digits)
+    yield from table("CDF_NEAR", cdf_centre, mpf(0), centre**2, 5 if short else 9, digits)
     first = cdf_tail(zero)
-    yield from split("CDF_FIRST", first, 25 if single else 54, digits)  # at t = 0; t is multiplied by CDF_FAR
+    yield from split("CDF_FIRST", first, 25 if short else 54, digits)  # at t = 0; t is multiplied by CDF_FAR
     yield from table(
         "CDF_FAR",
         lambda t: (cdf_tail((zero + pole * t) / (1 - t)) - first) / t,
         *((a - zero) / (a + pole) for a in (centre, last)),
-        10 if single else 24,
+        10 if short else 24,
         digits,
     )
 

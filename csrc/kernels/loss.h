@@ -1,5 +1,6 @@
-/* Losses: the loss of every row, and the delta, its derivative by the predictions. A row's loss is summed in
- * double, lane by lane and then over the lanes. NaN in a prediction makes the row's loss and that delta NaN. */
+/* Losses: the loss of every row, and the delta, its derivative by the predictions. Rows that fit into one vector are
+ * computed side by side, column after column; the loss of a longer one is summed in double, lane by lane and then over
+ * the lanes. NaN in a prediction makes the row's loss and that delta NaN. */
 #ifndef FBP_LOSS_H
 #define FBP_LOSS_H
 
@@ -18,6 +19,9 @@
 #define POISSON_OFFSET 1e-7
 
 enum { LOSS_sum, LOSS_mean }; /* reductions over the columns */
+
+/* Losses of one element at a time take rows of so many columns side by side. Masked loads make a short row cheap. */
+enum { SIDE_BY_SIDE = VECTOR_BYTES == 64 ? 4 : VL };
 
 /* one element's loss and its derivative */
 typedef struct {
@@ -51,8 +55,11 @@ INLINE loss_pair loss_vec(int loss, vec parameter, vec p, vec y) {
                            vec_select(clipped, zero, (c - y) / (c * (one - c)))};
     }
     case FBP_sigmoid_binary_cross_entropy:
-    case FBP_multilabel_cross_entropy: /* p is the logit */
-        return (loss_pair){(vec_max(zero, p) - y * p) + log1p_exp_minus_abs(p), vec_sigmoid(p) - y};
+    case FBP_multilabel_cross_entropy: { /* p is the logit */
+        vec tail = vec_exp(-vec_abs(p));
+        return (loss_pair){(vec_max(zero, p) - y * p) + vec_log1p(tail),
+                           vec_select(p < 0, tail, one) / (one + tail) - y};
+    }
     case FBP_poisson_deviance: { /* p is the logarithm of the rate */
         vec rate = vec_exp(p);
         vec least = vec_select(y > 0, y * vec_log(y) - y, zero);
@@ -79,20 +86,27 @@ INLINE void elementwise_rows(const int loss, const int reduction, double paramet
     }
 }
 
-/* One column: a vector of rows at a time. */
-INLINE void elementwise_column(const int loss, double parameter, double scale, int64_t rows, const real *p,
-                               ptrdiff_t p_row, const real *y, ptrdiff_t y_row, const real *weight, double *row_loss,
-                               real *delta, ptrdiff_t delta_row) {
-    for (int64_t i = 0; i < rows; i += VL, p += VL * p_row, y += VL * y_row) {
-        const int count = (int)(rows - i < VL ? rows - i : VL);
-        vec prediction = {0}, target = {0};
-        for (int k = 0; k < count; k++) prediction[k] = p[k * p_row], target[k] = y[k * y_row];
-        const loss_pair l = loss_vec(loss, vec_set(R(parameter)), prediction, target);
-        for (int k = 0; k < count; k++) {
-            const double w = weight ? (double)weight[i + k] : 1;
-            row_loss[i + k] = w * (double)l.loss[k];
-            if (delta) delta[(i + k) * delta_row] = R(scale * w) * l.slope[k];
+/* one weight for each of these rows */
+INLINE vec load_weights(const real *weight, int64_t row, int64_t count) {
+    return weight ? load_span(weight, (span_t){row, count}) : vec_set(1);
+}
+
+INLINE void elementwise_columns(const int loss, const int reduction, double parameter, double scale, int64_t rows,
+                                int64_t columns, const real *p, ptrdiff_t p_row, const real *y, ptrdiff_t y_row,
+                                const real *weight, double *row_loss, real *delta, ptrdiff_t delta_row) {
+    const double share = reduction == LOSS_mean ? 1 / (double)columns : 1;
+    FOR_EACH_VECTOR_OF_ROWS(rows) {
+        const vec w = load_weights(weight, row, count) * R(share), factor = w * R(scale);
+        vec prediction[VL], target[VL], total = {0};
+        rows_to_lanes(columns, p + row * p_row, p_row, count, prediction);
+        rows_to_lanes(columns, y + row * y_row, y_row, count, target);
+        for (int64_t j = 0; j < columns; j++) {
+            loss_pair l = loss_vec(loss, vec_set(R(parameter)), prediction[j], target[j]);
+            total += l.loss;
+            prediction[j] = factor * l.slope;
         }
+        if (delta) lanes_to_rows(columns, delta + row * delta_row, delta_row, count, prediction);
+        store_doubles(row_loss + row, count, w * total);
     }
 }
 
@@ -100,14 +114,14 @@ static void elementwise_loss(int loss, double parameter, double scale, int64_t r
                              const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
                              const void *weight, double *row_loss, void *delta, ptrdiff_t delta_row) {
     switch (loss) {
-#define LOSS(name, reduction)                                                                                      \
-    case FBP_##name:                                                                                               \
-        if (columns == 1)                                                                                          \
-            elementwise_column(FBP_##name, parameter, scale, rows, prediction, prediction_row, target, target_row, \
-                               weight, row_loss, delta, delta_row);                                                \
-        else                                                                                                       \
-            elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction,            \
-                             prediction_row, target, target_row, weight, row_loss, delta, delta_row);              \
+#define LOSS(name, reduction)                                                                              \
+    case FBP_##name:                                                                                       \
+        if (columns <= SIDE_BY_SIDE)                                                                       \
+            elementwise_columns(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction, \
+                                prediction_row, target, target_row, weight, row_loss, delta, delta_row);   \
+        else                                                                                               \
+            elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction,    \
+                             prediction_row, target, target_row, weight, row_loss, delta, delta_row);      \
         break;
 #include "../kinds.def"
     }
@@ -168,10 +182,70 @@ INLINE logits_sums logits_row(int64_t columns, const real *z, const row_target *
     return sums;
 }
 
+/* ---- cross-entropy of rows side by side ---- */
+
+/* the losses as probability_row has them; p becomes the slopes */
+INLINE vec probability_columns(int64_t columns, vec p[VL], const vec target[VL]) {
+    vec total = {0};
+    for (int64_t j = 0; j < columns; j++) {
+        ivec clipped = p[j] < R(SMALLEST_PROBABILITY);
+        total += target[j] * vec_log(vec_max(vec_set(R(SMALLEST_PROBABILITY)), p[j]));
+        p[j] = vec_select(clipped, vec_set(0), -target[j] / p[j]);
+    }
+    return -total;
+}
+
+/* the losses as logits_row has them; z becomes the slopes */
+INLINE vec logits_columns(int64_t columns, vec z[VL], const vec target[VL], int labels) {
+    vec e[VL], mass = {0}, distance = {0};
+    const vec total = softmax_of_columns(columns, z, e);
+    for (int64_t j = 0; j < columns; j++) {
+        mass += target[j];
+        distance += (vec)((ivec)(target[j] * z[j]) & (target[j] != 0));
+    }
+    if (labels) mass = vec_set(1);
+    const vec share = mass / total;
+    for (int64_t j = 0; j < columns; j++) z[j] = e[j] * share - target[j];
+    return mass * vec_log1p(total - 1) - distance;
+}
+
+INLINE void cross_entropy_columns(const int from_logits, double label_smoothing, double scale, int64_t rows,
+                                  int64_t columns, const real *p, ptrdiff_t p_row, const real *y, ptrdiff_t y_row,
+                                  int labels, const real *weight, double *row_loss, real *delta, ptrdiff_t delta_row) {
+    const vec kept = vec_set(R(1 - label_smoothing)), uniform = vec_set(R(label_smoothing / (double)columns));
+    FOR_EACH_VECTOR_OF_ROWS(rows) {
+        vec prediction[VL], target[VL];
+        rows_to_lanes(columns, p + row * p_row, p_row, count, prediction);
+        rows_to_lanes(labels ? 1 : columns, y + row * y_row, y_row, count, target);
+        if (labels) { /* one that is none, which the caller rules out, becomes the nearest one */
+            const vec label = vec_min(vec_max(target[0], vec_set(0)), vec_set(R(columns - 1)));
+            for (int64_t j = 0; j < columns; j++)
+                target[j] = vec_select((label >= R(j)) & (label < R(j + 1)), kept + uniform, uniform);
+        } else
+            for (int64_t j = 0; j < columns; j++) target[j] = kept * target[j] + uniform;
+        const vec loss = from_logits ? logits_columns(columns, prediction, target, labels)
+                                     : probability_columns(columns, prediction, target);
+        const vec w = load_weights(weight, row, count), factor = w * R(scale);
+        for (int64_t j = 0; j < columns; j++) prediction[j] *= factor;
+        if (delta) lanes_to_rows(columns, delta + row * delta_row, delta_row, count, prediction);
+        store_doubles(row_loss + row, count, w * loss);
+    }
+}
+
 static void cross_entropy(int from_logits, double label_smoothing, double scale, int64_t rows, int64_t columns,
                           const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
                           int64_t target_columns, const void *weight, double *row_loss, void *delta,
                           ptrdiff_t delta_row) {
+    if (columns <= VL) {
+#define COLUMNS(from_logits)                                                                                      \
+    cross_entropy_columns(from_logits, label_smoothing, scale, rows, columns, prediction, prediction_row, target, \
+                          target_row, target_columns == 1, weight, row_loss, delta, delta_row)
+        if (from_logits)
+            COLUMNS(1);
+        else
+            COLUMNS(0);
+        return;
+    }
     row_target t = {.kept = vec_set(R(1 - label_smoothing)), .uniform = vec_set(R(label_smoothing / (double)columns))};
     logits_sums sums[VL];
     real totals[VL] = {0};

@@ -1,5 +1,5 @@
-/* Softmax over the columns of each row. A row is reduced lane by lane, then over the lanes, always in the same
- * order, so that its result depends on nothing but itself. */
+/* Softmax over the columns of each row. A row is reduced lane by lane, then over the lanes, a row that fits into one
+ * vector column by column beside others: always in the same order, so that its result depends on nothing but itself. */
 #ifndef FBP_SOFTMAX_H
 #define FBP_SOFTMAX_H
 
@@ -14,7 +14,33 @@ INLINE vec row_largest(int64_t columns, const real *x) {
     return vec_set(vec_largest(largest));
 }
 
+/* Of rows side by side: x - largest in place of x, the exponentials of that, and returned their sum. */
+INLINE vec softmax_of_columns(int64_t columns, vec x[VL], vec exponential[VL]) {
+    vec largest = x[0], total = {0};
+    for (int64_t j = 1; j < columns; j++) largest = vec_max(x[j], largest);
+    for (int64_t j = 0; j < columns; j++) {
+        x[j] -= largest;
+        exponential[j] = vec_exp(x[j]);
+        total += exponential[j];
+    }
+    return total;
+}
+
+INLINE void softmax_columns(int64_t rows, int64_t columns, const real *x, ptrdiff_t x_row, real *y, ptrdiff_t y_row) {
+    FOR_EACH_VECTOR_OF_ROWS(rows) {
+        vec v[VL], e[VL];
+        rows_to_lanes(columns, x + row * x_row, x_row, count, v);
+        const vec total = softmax_of_columns(columns, v, e);
+        for (int64_t j = 0; j < columns; j++) e[j] /= total;
+        lanes_to_rows(columns, y + row * y_row, y_row, count, e);
+    }
+}
+
 static void softmax_forward(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row) {
+    if (columns <= VL) {
+        softmax_columns(rows, columns, x, x_row, y, y_row);
+        return;
+    }
     for (int64_t i = 0; i < rows; i++) {
         const real *in = (const real *)x + i * x_row;
         real *out = (real *)y + i * y_row;

@@ -36,4 +36,52 @@ INLINE ivec lane_numbers(void) {
 /* mask of the lanes that belong to the array */
 INLINE ivec lanes_of_span(span_t span) { return lane_numbers() < vec_bits((integer)(span.left < VL ? span.left : VL)); }
 
+/* ---- rows side by side ----
+ * Rows of few columns would leave most of a vector empty: there a lane is a row, and a vector one column of VL rows,
+ * or of the last `count`. These are functions of their own because of the many addresses in them. */
+
+#define FOR_EACH_VECTOR_OF_ROWS(rows) \
+    for (int64_t row = 0, count; (count = (rows) - row < VL ? (rows) - row : VL) > 0; row += VL)
+
+/* columns <= VL of `count` rows; the other lanes are 0 */
+static __attribute__((noinline)) void rows_to_lanes(int64_t columns, const real *p, ptrdiff_t row, int64_t count,
+                                                    vec v[VL]) {
+    if (count == VL) {
+        for (int64_t j = 0; j < columns; j++, p++) {
+#define AT(k) p[(k) * row]
+            v[j] = (vec){EACH_LANE(AT)};
+#undef AT
+        }
+        return;
+    }
+    real *lanes = (real *)v;
+    memset(lanes, 0, (size_t)columns * sizeof *v);
+    for (int64_t i = 0; i < count; i++, p += row)
+        for (int64_t j = 0; j < columns; j++) lanes[j * VL + i] = p[j];
+}
+
+static __attribute__((noinline)) void lanes_to_rows(int64_t columns, real *p, ptrdiff_t row, int64_t count,
+                                                    const vec v[VL]) {
+    const real *lanes = (const real *)v;
+    if (count == VL) {
+        for (int64_t j = 0; j < columns; j++, p++, lanes += VL) {
+            UNROLL
+            for (int i = 0; i < VL; i++) p[i * row] = lanes[i];
+        }
+        return;
+    }
+    for (int64_t i = 0; i < count; i++, p += row)
+        for (int64_t j = 0; j < columns; j++) p[j] = lanes[j * VL + i];
+}
+
+/* one double for each of these rows */
+INLINE void store_doubles(double *p, int64_t count, vec v) {
+    wide_vec rows[VL / WIDE];
+    vec_to_doubles(v, rows);
+    if (count == VL)
+        memcpy(p, rows, sizeof rows);
+    else
+        memcpy(p, rows, (size_t)count * sizeof *p);
+}
+
 #endif

@@ -107,6 +107,20 @@ def test_units_in_the_last_place(kind, engine, dtype):
     assert error[worst] <= bound[worst], f"{kind}({x[finite][worst]!r}) is off by {error[worst]:.2f} ULP"
 
 
+def test_tanh_of_every_few_numbers(engine):
+    """Within the bound, odd and rising, also where segments begin that it may be cut into."""
+    every_few = np.arange(0, np.float32(np.inf).view(np.uint32), 211, np.uint32)
+    borders = np.array([k / 32 for k in range(320)], np.float32).view(np.uint32)[1:]
+    beside = (borders[:, None] + np.arange(-20, 20).astype(np.uint32)).ravel()
+    x = np.sort(np.concatenate([every_few, beside])).view(np.float32)
+    y = kernels.activation("tanh", x)
+    assert (kernels.activation("tanh", -x) == -y).all()
+    assert (np.diff(kernels.activation("tanh", np.arange(0, 12, 1 / 1024, np.float32))) >= 0).all()
+    assert (y[x > 9.1] == 1).all()
+    exact = np.tanh(x.astype(float))
+    assert (np.abs(y - exact) <= ULPS * np.spacing(exact.astype(np.float32))).all()
+
+
 # ---- special values ------------------------------------------------------------------------------
 
 INF = np.inf
@@ -216,3 +230,12 @@ def test_softmax_against_exact_values(engine, dtype, rng):
         expected = e / e.sum(axis=1, keepdims=True)
         error = np.abs(kernels.softmax(x) / expected - 1)
         assert error.max() <= bound, f"{columns} columns: {error.max() / bound * 8:.1f} eps"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 8, 9, 16, 17])
+def test_softmax_of_a_row_depends_on_itself_alone(columns, engine, dtype, rng):
+    x = rng.normal(scale=4, size=(35, columns)).astype(dtype)
+    y = kernels.softmax(x)
+    for i in (0, 3, 15, 16, 34):
+        assert kernels.softmax(x[i : i + 1]).tobytes() == y[i].tobytes()
+        assert kernels.softmax(x[i:]).tobytes() == y[i:].tobytes()

@@ -199,3 +199,21 @@ def test_certain_and_wrong_is_finite(name, engine, dtype):
     loss = model.train_on_batch(X, wrong)
     assert loss == pytest.approx(1000 if y.ndim == 2 else 2000, rel=1e-6)
     np.testing.assert_allclose(model.layers[-2].bias_grad, [0.5, -0.5] if y.ndim == 2 else [1, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("outputs", [2, 5])
+@pytest.mark.parametrize(
+    "name",
+    ["mean squared error", "multilabel cross-entropy", "cross-entropy of labels", "cross-entropy of shares"],
+)
+def test_a_row_depends_on_itself_alone(name, outputs, engine, dtype):
+    """Alone or between others that count nothing: the same bits, wherever it lies in a vector."""
+    model, y = network(name, outputs, dtype)
+    rows, targets = np.tile(X, (5, 1)), np.concatenate([y] * 5)
+    last, rtol = model.layers[1], 0 if engine.native else 1e-6  # NumPy's products round by the batch
+    for i in (0, 15, 16, 34):
+        alone = model.train_on_batch(rows[i : i + 1], targets[i : i + 1])
+        delta = last.bias_grad.copy()
+        among = model.train_on_batch(rows, targets, sample_weight=np.arange(35) == i)
+        np.testing.assert_allclose(among, alone, rtol=rtol)
+        np.testing.assert_allclose(last.bias_grad, delta, rtol=rtol)
