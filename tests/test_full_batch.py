@@ -97,7 +97,7 @@ def test_the_same_bits_for_any_number_of_threads(name):
     before, results = bp.get_num_threads(), []
     native = bp.engine.backend.native()
     try:
-        for size in range(1, 17):
+        for size in (1, 2, 5, 16):
             bp.set_num_threads(size)
             if native:
                 native.set_grain(0)
