@@ -8,23 +8,20 @@ explains the columns.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bench import accuracy, footprint, latency, report, tables, training
+from bench import goals, report, tables, training
 from bench.about import about
 from bench.peers import PEERS
 from bench.processes import Failure, Worker
+from bench.report import ALSO
+from bench.runs import Run
 from fastbp.benchmark import Limits
 from fastbp.threads import available_cores
 from fastbp.workloads import NETS
-
-ALSO = ("accuracy", "latency", "footprint")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,9 +30,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cores", default="1", metavar="1,2", help="core counts to go through (default: 1)")
     parser.add_argument("--nets", default=",".join(NETS), help=f"of {', '.join(NETS)} (default: all)")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"of {', '.join(PEERS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="length of a round (default: 0.3)")
-    parser.add_argument("--also", default="", help=f"of {', '.join(ALSO)}, the other measurements")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a round (default: 0.1)")
+    parser.add_argument("--also", default=",".join(ALSO), help=f"of {', '.join(ALSO)} (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page with plots there")
     arguments = parser.parse_args(argv)
@@ -63,31 +60,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not PEERS[peer].installed:
             print(f"{peer}: {PEERS[peer].package} is not installed, left out")
     peers = [peer for peer in arguments.peers if PEERS[peer].installed]
-    result: dict[str, Any] = {"about": about(peers, argv), "limits": {}, "training": []}
+    run = Run(about(peers, argv))
     for folder in filter(None, (arguments.report, arguments.json and arguments.json.parent)):
         folder.mkdir(parents=True, exist_ok=True)  # now, not when all is measured
-    print(report.introduction(result["about"]))
+    print(report.introduction(run.about))
     for cores in arguments.cores:
-        rows, result["limits"][cores] = measure_training(arguments, peers, cores)
-        result["training"] += rows
-    same = all(apart <= training.TOLERANCE for _, apart in training.differences(result["training"]))
-    print(f"\n{report.verdict(result['training'])}", file=sys.stdout if same else sys.stderr)
-    measure_others(arguments, result)
+        measure_training(arguments, peers, cores, run)
+    same = all(apart <= training.TOLERANCE for _, apart in training.differences(run.training))
+    print(f"\n{report.verdict(run.training)}", file=sys.stdout if same else sys.stderr)
+    measure_others(arguments, run)
+    print(f"\n{goals.text([run])}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, default=dataclasses.asdict, indent=1) + "\n", "utf-8")
+        run.save(arguments.json)
     if arguments.report:
-        report.write(arguments.report, result)
+        report.write(arguments.report, [run])
         print(f"\nreport in {arguments.report}")
     return 0 if same else 1
 
 
-def measure_training(
-    arguments: argparse.Namespace, peers: list[str], cores: int
-) -> tuple[list[training.Row], Limits]:
-    """Measure all networks on some cores, print each as it is done, and return what the machine can do."""
+def measure_training(arguments: argparse.Namespace, peers: list[str], cores: int, run: Run) -> None:
+    """Measure all networks on some cores, and what these can do at most; print each as it is done."""
     print(f"\n{report.cores_title(cores)}\n")
     machine = Worker(cores, training.limits, cores)
-    found: list[training.Row] = []
     least = max(map(len, arguments.nets)), max(map(len, peers), default=0)
     best = Limits(None, None, None)
     try:
@@ -95,32 +89,32 @@ def measure_training(
             best = best.or_better(machine.ask("measure"))
             rows = training.measure(NETS[name], peers, cores, arguments.rounds, arguments.seconds)
             best = best.or_better(machine.ask("measure"))
-            found += rows
-            table = tables.text(report.TRAINING_HEADS, report.training_cells(rows, best), least)
+            run.training += rows
+            of_net = Run({}, {cores: best}, rows)
+            table = tables.text(report.TRAINING_HEADS, report.training_cells([of_net], cores), least)
             print(table if name == arguments.nets[0] else table.partition("\n")[2], flush=True)
             for row in rows:
                 if row.error:
                     print(f"{row.net}: {row.peer} is left out: {row.error}", flush=True)
     finally:
         machine.stop()
+    run.limits[cores] = best
     print(f"\n{report.limits_text(best)}", flush=True)
-    return found, best
 
 
-def measure_others(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
+def measure_others(arguments: argparse.Namespace, run: Run) -> None:
     """Measure what is asked for beside training, and print it."""
+    everyone = arguments.peers == list(PEERS)
+    libraries = None if everyone else {PEERS[peer].imported_as for peer in arguments.peers}
     for name in arguments.also:
-        module = {"accuracy": accuracy, "latency": latency, "footprint": footprint}[name]
+        module = ALSO[name]
         try:
-            if name == "accuracy":
-                rows = [r for c in arguments.cores for r in accuracy.measure(accuracy.FOLDER, c, seeds=3)]
-            else:
-                rows = module.measure()
+            rows = module.measure(arguments.cores, libraries)
         except (Failure, OSError, subprocess.SubprocessError) as error:
             print(f"\n{name} is left out: {error}")
             continue
-        result[name] = rows
-        print(f"\n{name}\n\n{tables.text(module.HEADS, module.cells(rows))}", flush=True)
+        run.also[name] = rows
+        print(f"\n{module.TITLE}\n\n{tables.text(module.HEADS, module.cells(rows, run.limits))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench import tables
 from bench.processes import environment
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
@@ -121,57 +122,83 @@ def run_alone(peer: str, folder: Path, cores: int, seed: int, target: float) -> 
     return {"epochs": epochs, "accuracy": accuracy}
 
 
-def measure(folder: Path, cores: int, seeds: int, target: float = TARGET) -> list[dict[str, Any]]:
+def measure(
+    cores: Iterable[int] = (1,),
+    libraries: Container[str] | None = None,
+    seeds: int = 2,
+    folder: Path = FOLDER,
+    target: float = TARGET,
+) -> list[dict[str, Any]]:
     """Run a process of each opponent in turn, seed by seed; those not installed are left out."""
-    runs: dict[str, list[dict[str, Any]]] = {p: [] for p, module in PEERS.items() if find_spec(module)}
-    with environment(cores):
-        path = os.pathsep.join(sys.path)  # the same packages there as here
-        for seed in range(seeds):
-            for peer, of_peer in runs.items():
-                arguments = [folder, "--cores", cores, "--target", target, "--alone", peer, "--seed", seed]
-                command = [sys.executable, "-P", "-m", "bench.accuracy", *map(str, arguments)]
-                begin = time.perf_counter()
-                result = subprocess.run(
-                    command, stdout=subprocess.PIPE, check=True, env=os.environ | {"PYTHONPATH": path}
-                )
-                seconds = time.perf_counter() - begin
-                of_peer.append(json.loads(result.stdout.splitlines()[-1]) | {"seconds": seconds})
-    return [
-        {
-            "peer": peer,
-            "cores": cores,
-            "seconds": statistics.median(run["seconds"] for run in of_peer),
-            "epochs": statistics.median(run["epochs"] for run in of_peer),
-            "reached": sum(run["accuracy"] >= target for run in of_peer),
-            "runs": of_peer,
-        }
-        for peer, of_peer in runs.items()
+    peers = [
+        peer
+        for peer, module in PEERS.items()
+        if find_spec(module) and (libraries is None or module in libraries)
     ]
+    rows = []
+    for count in cores:
+        of_count = {
+            peer: {
+                "peer": peer,
+                "cores": count,
+                "target": target,
+                "seconds": [],
+                "epochs": [],
+                "accuracy": [],
+            }
+            for peer in peers
+        }
+        for seed in range(seeds):
+            for peer, row in of_count.items():
+                with environment(count):
+                    seconds, found = run_process(peer, folder, count, seed, target)
+                row["seconds"].append(seconds)
+                row["epochs"].append(found["epochs"])
+                row["accuracy"].append(found["accuracy"])
+        rows += of_count.values()
+    return rows
 
 
+def run_process(
+    peer: str, folder: Path, cores: int, seed: int, target: float
+) -> tuple[float, dict[str, Any]]:
+    """Train in a process of its own; return the seconds from its start to its end, and what it found."""
+    arguments = [folder, "--cores", cores, "--target", target, "--alone", peer, "--seed", seed]
+    command = [sys.executable, "-P", "-m", "bench.accuracy", *map(str, arguments)]
+    path = os.pathsep.join(sys.path)  # the same packages there as here
+    begin = time.perf_counter()
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, check=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    return time.perf_counter() - begin, json.loads(result.stdout.splitlines()[-1])
+
+
+TITLE = f"Time to a test accuracy of {TARGET} on Fashion-MNIST, whole processes"
 HEADS = ("opponent", "cores", "seconds", "epochs", "reached", "opponent / fastbp")
 
 
-def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the table."""
-    own = {row["cores"]: row["seconds"] for row in rows if row["peer"] == "fastbp"}
-    return [
-        [
-            row["peer"],
-            f"{row['cores']}",
-            f"{row['seconds']:.2f}",
-            f"{row['epochs']:g}",
-            f"{row['reached']} of {len(row['runs'])}",
-            f"{row['seconds'] / own[row['cores']]:.2f}" if row["cores"] in own else "-",
-        ]
-        for row in rows
-    ]
+def cells(rows: list[dict[str, Any]], limits: Any) -> list[list[str]]:
+    """Return the table: medians over seeds."""
+    own = {row["cores"]: statistics.median(row["seconds"]) for row in rows if row["peer"] == "fastbp"}
+    table = []
+    for row in rows:
+        seconds, ours = statistics.median(row["seconds"]), own.get(row["cores"])
+        reached = sum(accuracy >= row["target"] for accuracy in row["accuracy"])
+        table.append(
+            [
+                row["peer"],
+                f"{row['cores']}",
+                f"{seconds:.2f}",
+                f"{statistics.median(row['epochs']):g}",
+                f"{reached} of {len(row['accuracy'])}",
+                tables.number(ours and seconds / ours),
+            ]
+        )
+    return table
 
 
 def main() -> None:
     """Print the table; with --alone be one of its processes."""
-    from bench import tables  # not the business of a process that is measured
-
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=FOLDER, help=f"(default: {FOLDER})")
     parser.add_argument("--cores", type=int, default=1)
@@ -189,8 +216,8 @@ def main() -> None:
             )
         )
     else:
-        rows = measure(arguments.folder, arguments.cores, arguments.seeds, arguments.target)
-        print(tables.text(HEADS, cells(rows)))
+        rows = measure([arguments.cores], None, arguments.seeds, arguments.folder, arguments.target)
+        print(tables.text(HEADS, cells(rows, {})))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Container, Iterable
 from typing import Any
 
 from bench import tables
@@ -20,7 +21,7 @@ from bench.processes import environment
 from fastbp.workloads import NETS
 
 NET = NETS["mnist"]
-REPEATS = 7
+REPEATS = 5
 LEFT_OUT = ("jax-step", "torch-compile")  # the libraries of other rows
 
 PEAK = """
@@ -59,9 +60,16 @@ def peak_memory(program: str = "") -> float:
     return float(run(f"import numpy\n{program}\n{PEAK}\nprint(peak())")[0].splitlines()[-1])
 
 
-def measure(repeats: int = REPEATS) -> list[dict[str, Any]]:
-    """Measure each library that is installed."""
-    peers = {name: p for name, p in PEERS.items() if p.installed and name not in LEFT_OUT}
+def measure(
+    cores: Iterable[int] = (1,), libraries: Container[str] | None = None, repeats: int = REPEATS
+) -> list[dict[str, Any]]:
+    """Measure each library that is installed, on one core."""
+    peers = {
+        name: p
+        for name, p in PEERS.items()
+        if p.installed and name not in LEFT_OUT and (libraries is None or p.imported_as in libraries)
+    }
+    peers["numpy"] = PEERS["numpy"]  # what the others are compared with
     arrays = sum(array.nbytes for array in NET.samples())
     with environment(1):
         times: dict[str, list[float]] = {name: [] for name in peers}
@@ -73,29 +81,28 @@ def measure(repeats: int = REPEATS) -> list[dict[str, Any]]:
     return [
         {
             "peer": name,
-            "import_seconds": statistics.median(
-                own - numpy for own, numpy in zip(times[name], times["numpy"], strict=True)
-            ),
-            "process_seconds": statistics.median(times[name]),
-            "peak_bytes": peaks[name],
-            "over_numpy_bytes": peaks[name] - bare - arrays,
+            "over_numpy_seconds": [o - n for o, n in zip(times[name], times["numpy"], strict=True)],
+            "process_seconds": times[name],
+            "peak_bytes": [peaks[name]],
+            "over_numpy_bytes": [peaks[name] - bare - arrays],
         }
         for name in peers
     ]
 
 
+TITLE = "Import and memory"
 HEADS = ("opponent", "import over NumPy, ms", "process, ms", "peak, MB", "over NumPy and data, MB")
 
 
-def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the table."""
+def cells(rows: list[dict[str, Any]], limits: Any) -> list[list[str]]:
+    """Return the table of medians."""
     return [
         [
             row["peer"],
-            f"{1e3 * row['import_seconds']:.0f}",
-            f"{1e3 * row['process_seconds']:.0f}",
-            tables.number(row["peak_bytes"] / 1e6),
-            tables.number(row["over_numpy_bytes"] / 1e6),
+            f"{1e3 * statistics.median(row['over_numpy_seconds']):.0f}",
+            f"{1e3 * statistics.median(row['process_seconds']):.0f}",
+            tables.number(statistics.median(row["peak_bytes"]) / 1e6),
+            tables.number(statistics.median(row["over_numpy_bytes"]) / 1e6),
         ]
         for row in rows
     ]
@@ -105,7 +112,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.footprint", description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS, help="imports of each library")
-    print(tables.text(HEADS, cells(measure(parser.parse_args().repeats))))
+    print(tables.text(HEADS, cells(measure(repeats=parser.parse_args().repeats), {})))
 
 
 if __name__ == "__main__":

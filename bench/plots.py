@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from bench.peers import PEERS
 from bench.training import Row
 from fastbp.benchmark import Limits
+from fastbp.workloads import NETS
 
 
 def times(path: Path, rows: Iterable[Row], title: str) -> None:
     """Draw the shortest time per step of each opponent, networks side by side, on a logarithmic scale."""
-    values = {(row.net, row.peer): 1e6 * row.least for row in rows if not row.error}
+    values = {(net, peer): 1e6 * seconds for (net, peer, _), seconds in _least(rows).items()}
     figure, axes = _bars(values)
     axes.set_yscale("log")
     axes.set_ylabel("µs per training step, less is better")
@@ -25,9 +27,9 @@ def shares(path: Path, rows: Iterable[Row], limits: dict[int, Limits]) -> None:
     """Draw the share of the FMA peak on the fewest cores that were measured."""
     cores = min(limits)
     values = {
-        (row.net, row.peer): 100 * row.flops / row.least / limits[cores].float32
-        for row in rows
-        if row.cores == cores and not row.error
+        (net, peer): 100 * NETS[net].flops / seconds / limits[cores].float32
+        for (net, peer, of), seconds in _least(rows).items()
+        if of == cores
     }
     figure, axes = _bars(values)
     axes.set_ylim(0, 100)
@@ -38,7 +40,7 @@ def shares(path: Path, rows: Iterable[Row], limits: dict[int, Limits]) -> None:
 
 def scaling(path: Path, rows: Iterable[Row]) -> None:
     """Draw for each network how many times faster an opponent is with more cores than with the fewest."""
-    seconds = {(row.net, row.peer, row.cores): row.least for row in rows if not row.error}
+    seconds = _least(rows)
     nets, peers = _names(seconds)
     figure, all_axes = _figure(1, len(nets), (2.4 * len(nets) + 1.6, 3.2), sharey=True)
     for axes, net in zip(all_axes, nets, strict=True):
@@ -56,6 +58,15 @@ def scaling(path: Path, rows: Iterable[Row]) -> None:
     all_axes[0].set_ylim(bottom=0)
     figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside right upper")
     _save(figure, path)
+
+
+def _least(rows: Iterable[Row]) -> dict[tuple[str, str, int], float]:
+    """Shortest time by network, opponent and cores: the median where there are several runs."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        if not row.error:
+            found.setdefault((row.net, row.peer, row.cores), []).append(row.least)
+    return {key: statistics.median(times) for key, times in found.items()}
 
 
 def _bars(values: dict[tuple[str, str], float]) -> tuple[Any, Any]:

@@ -66,13 +66,16 @@ def trainer(peer: str, net: Net, cores: int) -> dict[str, Callable[..., Any]]:
     start = time.perf_counter() - begin
 
     def seconds(epochs: int) -> float:
+        """Not of the first epoch: caches and threads are as the process left them when it was stopped."""
+        train(1)
         begin = time.perf_counter()
         train(epochs)
         return time.perf_counter() - begin
 
     def loss() -> float:
-        few = PEERS[peer].make(net, *net.samples(CHECK_BATCHES), cores, shuffle=False)
-        return few(CHECK_EPOCHS)
+        """On arrays of the same size, where that is possible: what was compiled for them serves again."""
+        data = (X, y) if net.batches >= CHECK_BATCHES else net.samples(CHECK_BATCHES)
+        return PEERS[peer].make(net, *data, cores, shuffle=False, batches=CHECK_BATCHES)(CHECK_EPOCHS)
 
     return {"start": lambda: start, "seconds": seconds, "loss": loss}
 
@@ -137,6 +140,14 @@ def differences(rows: Iterable[Row]) -> list[tuple[Row, float]]:
         losses = [other.loss for other in rows if other.net == row.net]
         median = statistics.median_low(math.inf if math.isnan(loss) else loss for loss in losses)
         found.append((row, abs(row.loss - median) / max(1.0, abs(median))))
+    return found
+
+
+def limits_of(cores: int) -> Limits:
+    """Measure what some cores can do, in a process of its own."""
+    machine = Worker(cores, limits, cores)
+    found: Limits = machine.ask("measure")
+    machine.stop()
     return found
 
 

@@ -26,8 +26,9 @@
  * them; one core does this many operations in about 40 us. */
 static const double default_grain = 4e6;
 
-/* A member that waits longer than this many pauses (some 20 us) gives its core away. */
-static const int patience = 1000;
+/* A member that waits longer than this many pauses (some 20 us) gives its core away; at once where there are
+ * more members than cores, for whoever it waits for may need it. */
+static const int most_pauses = 1000;
 
 static atomic_int limit = 1;
 static _Atomic double grain = 4e6;
@@ -95,7 +96,7 @@ void fbp_team_wait(const fbp_member *member) {
         return;
     }
     for (int n = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round; n++) {
-        if (n < patience)
+        if (n < b->pauses)
             pause_processor();
         else
             yield_processor();
@@ -167,6 +168,7 @@ void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *cont
         pthread_once(&once, watch_forks);
 #endif
         region_entered = 1;
+        barrier.pauses = size <= omp_get_num_procs() ? most_pauses : 0;
 #pragma omp parallel num_threads(size)
         run_member(&t, omp_get_thread_num(), omp_get_num_threads());
         atomic_fetch_sub(&in_use, size);

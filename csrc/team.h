@@ -9,6 +9,7 @@
 typedef struct {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_int round;
+    int pauses; /* of a member that waits, before it lets others have its core */
 } fbp_barrier;
 
 typedef struct {

@@ -67,13 +67,13 @@ class Step:
         return None if limits.float32 is None else self.net.flops / self.seconds / limits.float32
 
 
-def build(net: Net) -> bp.Sequential:
+def build(net: Net, dtype: str = "float32") -> bp.Sequential:
     """Make the model of a network, with the weights that all opponents start from."""
     *hidden, last = net.sizes[1:]
     layers = [bp.layers.Dense(units, activation=net.hidden) for units in hidden]
     layers.append(bp.layers.Dense(last, activation="softmax" if net.classes else None))
     loss = "cross_entropy" if net.classes else "mean_squared_error"
-    model = bp.Sequential(layers, loss=loss, optimizer="adam", input_size=net.sizes[0], seed=0)
+    model = bp.Sequential(layers, loss=loss, optimizer="adam", input_size=net.sizes[0], dtype=dtype, seed=0)
     for layer, (weight, bias) in zip(layers, net.weights(), strict=True):
         layer.parameters["weight"][...] = weight.T
         layer.parameters["bias"][...] = bias

@@ -42,6 +42,10 @@ class Net:
         """Floating-point operations of a step: the matrix products of the forward and the backward pass."""
         return sum(2 * self.batch * a * b * (2 if i == 0 else 3) for i, (a, b) in enumerate(self._pairs))
 
+    def inference_flops(self, rows: int) -> int:
+        """Floating-point operations of the forward pass."""
+        return sum(2 * rows * a * b for a, b in self._pairs)
+
     @property
     def bytes(self) -> int:
         """Bytes that a step must move: its samples read; parameters and both moments read and written."""

@@ -15,5 +15,6 @@ collect_ignore = [] if backend.native() else ["engine/test_native.py"]
 collect_ignore_glob = ["vectors/*.py"]  # scripts that write files for tests
 if os.environ.get("FASTBP_BACKEND") or os.environ.get("FASTBP_ISA"):
     collect_ignore += ["test_sklearn_checks.py", "test_sklearn_own.py", "test_sklearn_parallel.py"]
+    collect_ignore += ["test_processes.py"]
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # at the end: the installed package goes first

@@ -6,17 +6,19 @@ import math
 import os
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bench import __main__ as bench
-from bench import accuracy, footprint, latency, report, tables, training
+from bench import accuracy, beside, footprint, goals, inference, precision, report, tables, threads, training
 from bench.peers import PEERS, Peer
 from bench.processes import THREAD_VARIABLES, Failure, Worker, environment
+from bench.runs import Run, Several, together
 from fastbp.benchmark import Limits
 from fastbp.threads import available_cores
-from fastbp.workloads import Net
+from fastbp.workloads import NETS, Net
 
 QUICK = [name for name, peer in PEERS.items() if peer.installed and name != "torch-compile"]
 TWO = ["fastbp", "numpy"]
@@ -46,7 +48,8 @@ def test_losses_are_of_the_steps_that_were_done():
     """The steps change the loss by more than is tolerated: who did not do them would be found."""
     net = Net("n", 8, (3, 5, 2), "relu", True, 2)
     (row,) = training.measure(net, ["numpy"], cores=1, rounds=1, seconds=0.0)
-    untrained = PEERS["numpy"].make(net, *net.samples(training.CHECK_BATCHES), 1, shuffle=False)(1)
+    samples = net.samples(training.CHECK_BATCHES)
+    untrained = PEERS["numpy"].make(net, *samples, 1, shuffle=False)(1)
     assert untrained - row.loss > 5 * training.TOLERANCE
 
 
@@ -55,7 +58,8 @@ def test_an_opponent_that_fails_is_named_and_left_out():
     failed, fine = training.measure(net, TWO, cores=1, rounds=1, seconds=0.0)
     assert "nonsense" in failed.error and failed.error.startswith("ValueError: ")
     assert fine.error == "" and len(fine.seconds) == 1 and fine.ratio is None
-    assert [line[1] for line in report.training_cells([failed, fine], Limits())] == ["numpy"]
+    run = Run({}, {1: Limits()}, [failed, fine])
+    assert [line[1] for line in report.training_cells([run], 1)] == ["numpy"]
 
 
 @pytest.mark.parametrize("loss", [1.01, math.nan])
@@ -80,6 +84,15 @@ def test_the_whole_program(tmp_path, capsys, monkeypatch):
     options = ["--nets", "tiny", "--peers", "fastbp,numpy,ghost", "--rounds", "2", "--seconds", "0"]
     cores = list(range(1, min(2, available_cores()) + 1))
     options += ["--cores", ",".join(map(str, cores)), "--json", str(numbers), "--report", str(page)]
+    asked = []
+    other = SimpleNamespace(
+        TITLE="Weather",
+        HEADS=("place", "°C"),
+        cells=lambda rows, limits: [[r["place"], f"{r['t']}"] for r in rows],
+    )
+    other.measure = lambda *arguments: asked.append(arguments) or [{"place": "here", "t": [21]}]
+    monkeypatch.setitem(report.ALSO, "weather", other)
+    options += ["--also", "weather"]
     assert bench.main(options) == 0
     output = capsys.readouterr().out
     assert "ghost: ghost-package is not installed, left out" in output
@@ -88,7 +101,9 @@ def test_the_whole_program(tmp_path, capsys, monkeypatch):
     assert [(row["cores"], row["peer"]) for row in result["training"]] == [(c, p) for c in cores for p in TWO]
     assert result["about"]["versions"].startswith("fastbp ")
     assert set(result["limits"]["1"]) == {"float32", "float64", "bandwidth"}
+    assert asked == [(cores, {"fastbp", "numpy", "no_such_module"})] and "Weather" in output
     text = (page / "README.md").read_text("utf-8")
+    assert "| here | [21] |" in text
     assert "| tiny | fastbp |" in text and result["about"]["commit"] in text
     pictures = {path.name for path in page.glob("*.png")}
     assert pictures == set(re.findall(r"\((.*\.png)\)", text))
@@ -103,7 +118,7 @@ def test_other_work_is_an_exit_code(monkeypatch, capsys):
         ]
 
     monkeypatch.setattr(training, "measure", measure)
-    assert bench.main(["--nets", "tiny", "--peers", "fastbp,numpy"]) == 1
+    assert bench.main(["--nets", "tiny", "--peers", "fastbp,numpy", "--also", ""]) == 1
     assert "NOT THE SAME WORK" in capsys.readouterr().err
 
 
@@ -112,7 +127,7 @@ def test_other_work_is_an_exit_code(monkeypatch, capsys):
     [
         (["--nets", "huge"], "'huge' is not one of tiny"),
         (["--peers", "abacus"], "'abacus' is not one of fastbp"),
-        (["--also", "weather"], "'weather' is not one of accuracy"),
+        (["--also", "weather"], "'weather' is not one of inference"),
         (["--cores", "one"], "expected numbers such as 1,2"),
         (["--cores", "0"], "expected numbers from 1"),
         (["--cores", "100000"], "expected numbers from 1"),
@@ -176,28 +191,115 @@ def test_time_to_accuracy(images):
     X, y = accuracy.load(images, "train")
     assert X.shape == (600, 144) and X.dtype == np.float32 and X.max() == 1.0
     assert set(y.tolist()) == set(range(10))
-    rows = accuracy.measure(images, cores=1, seeds=1, target=0.9)
+    rows = accuracy.measure([1], seeds=1, folder=images, target=0.9)
     assert [row["peer"] for row in rows] == [peer for peer in accuracy.PEERS if peer in QUICK]
     for row in rows:
-        assert row["reached"] == 1 and row["seconds"] > 0
-        assert 1 <= row["epochs"] < accuracy.MOST_EPOCHS
-    assert accuracy.cells(rows)[0][-1] == "1.00"
+        assert row["accuracy"][0] >= 0.9 and row["seconds"][0] > 0
+        assert 1 <= row["epochs"][0] < accuracy.MOST_EPOCHS
+    assert [line[4] for line in accuracy.cells(rows, {})] == ["1 of 1"] * len(rows)
 
 
-def test_latency(monkeypatch):
-    monkeypatch.setattr(latency, "CALLS", {name: latency.CALLS[name] for name in TWO})
-    rows = latency.measure(rounds=1)
-    assert [(row["peer"], row["error"]) for row in rows] == [(name, "") for name in TWO]
-    assert [line[0] for line in latency.cells(rows)] == TWO
+def test_inference(monkeypatch):
+    monkeypatch.setattr(inference, "CASES", {"one row": ("tabular", 1), "batch": ("tabular", 40)})
+    rows = inference.measure([1], TWO, rounds=1)
+    peers = ["fastbp", "fastbp, out=", "numpy"]
+    assert [(row["case"], row["peer"], row["error"]) for row in rows] == [
+        (case, peer, "") for case in ("one row", "batch") for peer in peers
+    ]
+    limits = {1: Limits(float32=1e12)}
+    assert [line[2] for line in inference.cells(rows, limits)] == peers * 2
+    work = 2 * 40 * (30 * 64 + 64 * 64 + 64 * 2)
+    assert inference.share_of_peak(rows[3], limits) == work / rows[3]["seconds"][0] / 1e12
 
 
-def test_footprint(monkeypatch):
-    monkeypatch.setattr(footprint, "PEERS", {name: PEERS[name] for name in TWO})
-    own, numpy = footprint.measure(repeats=1)
-    assert numpy["import_seconds"] == 0
-    assert own["process_seconds"] > 0
+def test_other_answers_are_found(monkeypatch):
+    monkeypatch.setattr(inference, "TOLERANCE", 0.0)
+    rows = inference.measure_case("one row", 1, ["fastbp"], rounds=1)
+    assert "differs from NumPy by" in rows[0]["error"] and not rows[0]["seconds"]
+
+
+def test_footprint():
+    own, numpy = footprint.measure([1], TWO, repeats=1)
+    assert numpy["over_numpy_seconds"] == [0]
+    assert own["process_seconds"][0] > 0
     assert own["over_numpy_bytes"] < own["peak_bytes"] or sys.platform == "win32"
-    assert len(footprint.cells([own, numpy])) == 2
+    assert len(footprint.cells([own, numpy], {})) == 2
+
+
+def test_precision():
+    (row,) = precision.measure([1], nets=["tiny"], rounds=2)
+    assert len(row["float32"]) == len(row["float64"]) == 2
+    halved = {"net": "tiny", "cores": 1, "float32": [1.0, 2.0, 3.0], "float64": [2.0, 4.0, 3.0]}
+    assert precision.rate(halved) == 0.5
+    assert precision.cells([halved], {})[0][-2:] == ["0.50", "-"]
+
+
+def test_threads():
+    name = next(iter(threads.GRID))
+    rows = threads.measure([1], nets=["tiny", name], rounds=1)
+    assert [len(row["many"]) for row in rows] == [1, 1]
+    row = {"net": name, "cores": 2, "one": [1.0, 2.0, 1.0], "full": [3.0, 1.5, 4.0], "many": [2.0, 4.0, 2.0]}
+    assert (threads.ratio(row, "full"), threads.ratio(row, "many")) == (1.5, 2.0)
+
+
+def test_beside_pytorch():
+    rows = beside.measure([1], rounds=1)
+    assert len(rows) == 2 * PEERS["torch"].installed
+    assert beside.measure([1], TWO) == []
+    row = {"fastbp": [1.0, 1.0], "torch": [1.0, 3.0], "by_turns": [3.0, 4.0]}
+    assert beside.ratio(row) == 1.25
+
+
+# ---- several runs ----
+
+
+def made_run(scale):
+    """A run that took `scale` microseconds for everything."""
+    seconds = [scale * 1e-6] * 2
+    rows = [
+        training.Row("tiny", cores, peer, 100, 10, seconds=seconds, ratios=[ratio, ratio])
+        for cores in (1, 2)
+        for peer, ratio in (("fastbp", 1.0), ("jax-scan", 2.0 * scale))
+    ]
+    one_row = {"case": "one row", "cores": 1, "peer": "fastbp", "seconds": seconds, "error": ""}
+    limits = {cores: Limits(1e9 * cores, 1e9, 1e9) for cores in (1, 2)}
+    return Run({"load": f"{scale}"}, limits, rows, {"inference": [one_row]})
+
+
+def test_a_run_and_its_file(tmp_path):
+    run = made_run(1.0)
+    run.save(tmp_path / "run.json")
+    assert Run.load(tmp_path / "run.json") == run
+
+
+def test_several_runs_make_one_report(tmp_path, monkeypatch, capsys):
+    for number, scale in enumerate((2.0, 1.0, 4.0)):
+        made_run(scale).save(tmp_path / f"{number}.json")
+    files = [str(tmp_path / f"{number}.json") for number in range(3)]
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path), *files])
+    report.main()
+    text = (tmp_path / "README.md").read_text("utf-8")
+    assert "| load | 2.0 | 1.0 | 4.0 |" in text
+    assert "| tiny | fastbp | 0.00 | 2 | 2 | 0.05 | 5 % | 0 % | 1 | 150 % |" in text
+    assert "| tiny: jax-scan / fastbp, 1 core | ≥ 5.00 | 4.00 | 150 % | missed |" in text
+    assert "freeze() on one row of tabular, µs" in capsys.readouterr().out
+
+
+def test_values_of_runs_come_together():
+    found = together([made_run(1.0), made_run(2.0)], "inference")
+    assert [row["seconds"] for row in found] == [[1e-6, 1e-6, 2e-6, 2e-6]]
+    several = Several((2.0, 1.0, 4.0))
+    assert (several.median, several.spread) == (2.0, 1.5)
+
+
+def test_goals_are_those_of_the_seven_networks():
+    assert set(goals.TRAINING) == set(NETS)
+    reached = {goal.what: goal for goal in goals.all_goals([made_run(1.0), made_run(2.0)])}
+    assert reached["tiny: 2 cores over 1"].met
+    assert not reached["tiny: jax-scan / fastbp, 1 core"].met
+    one_row = reached["freeze() on one row of tabular, µs"]
+    assert one_row.met and one_row.reached.values == (1.0, 2.0)
+    assert goals.all_goals([]) == []
 
 
 # ---- tables ----

@@ -1,8 +1,9 @@
-"""Opponents. A module of a library has ``make(net, X, y, cores, shuffle, **options)``.
+"""Opponents. A module of a library has ``make(net, X, y, cores, shuffle, batches, **options)``.
 
 It starts from ``net.weights()``, brings the data where the library wants them, and returns
 ``train(epochs)``, which goes through all samples so many times, in batches of ``net.batch`` rows, in a new
-random order each time if `shuffle`, and returns the mean loss of the last epoch. It runs in a process that is
+random order each time if `shuffle`, and returns the mean loss of the last epoch. An epoch ends after so many
+`batches`, where that is given; it runs in a process that is
 pinned to so many cores and whose environment sets all numbers of threads.
 """
 
@@ -18,6 +19,11 @@ from typing import Any
 from fastbp.workloads import Net
 
 Train = Callable[[int], float]
+
+
+def first(net: Net, batches: int | None, *arrays: Any) -> tuple[Any, ...]:
+    """Return as many rows of each array as so many batches have."""
+    return tuple(array if batches is None else array[: batches * net.batch] for array in arrays)
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,10 @@ class Peer:
         """Import the library."""
         importlib.import_module(self.imported_as)
 
-    def make(self, net: Net, X: Any, y: Any, cores: int, shuffle: bool) -> Train:
+    def make(self, net: Net, X: Any, y: Any, cores: int, shuffle: bool, batches: int | None = None) -> Train:
         """Get ready to train."""
         module = importlib.import_module(f"bench.peers.{self.module}")
-        train: Train = module.make(net, X, y, cores, shuffle, **self.options)
+        train: Train = module.make(net, X, y, cores, shuffle, batches, **self.options)
         return train
 
 

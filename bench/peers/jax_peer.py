@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers import Train
+from bench.peers import Train, first
 from fastbp.workloads import Net
 
 
-def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, scan: bool) -> Train:
+def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, batches: int | None, scan: bool) -> Train:
     """Return ``train(epochs)``: a call for each epoch, or for each step. Threads follow the affinity."""
     import jax
     from jax import numpy as jnp
 
     activation = jax.nn.relu if net.hidden == "relu" else jnp.tanh
-    X, y = jnp.asarray(X), jnp.asarray(y)
+    X, y = map(jnp.asarray, first(net, batches, X, y))
     parameters = jax.tree.map(jnp.asarray, net.weights())
     zeros = partial(jax.tree.map, jnp.zeros_like)
     state = parameters, zeros(parameters), zeros(parameters), jnp.float32(0)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers import Train
+from bench.peers import Train, first
 from fastbp.workloads import Net
 
 
-def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool) -> Train:
+def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, batches: int | None) -> Train:
     """Return ``train(epochs)``; the threads of BLAS follow the environment."""
+    X, y = first(net, batches, X, y)
     arrays = [array for pair in net.weights() for array in pair]
     parameters = np.concatenate([array.ravel() for array in arrays])
     gradients, m, v, scratch = (np.zeros_like(parameters) for _ in range(4))

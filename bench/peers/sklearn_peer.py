@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers import Train
+from bench.peers import Train, first
 from fastbp.workloads import Net
 
 
@@ -41,8 +41,9 @@ def make_estimator(net: Net, X: Any, y: Any, shuffle: bool) -> Any:
     return estimator
 
 
-def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool) -> Train:
+def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, batches: int | None) -> Train:
     """Return ``train(epochs)``; the threads of BLAS follow the environment."""
+    X, y = first(net, batches, X, y)
     if not net.classes and net.sizes[-1] == 1:
         y = y.ravel()
     estimator = make_estimator(net, X[: net.batch], y[: net.batch], shuffle)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from bench.peers import Train
+from bench.peers import Train, first
 from fastbp.workloads import Net
 
 
-def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, compiled: bool) -> Train:
+def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, batches: int | None, compiled: bool) -> Train:
     """Return ``train(epochs)``."""
     import torch
 
@@ -40,6 +40,7 @@ def make(net: Net, X: Any, y: Any, cores: int, shuffle: bool, compiled: bool) ->
     def train(epochs: int) -> float:
         for _ in range(epochs):
             order = torch.randperm(len(X)) if shuffle else torch.arange(len(X))
+            (order,) = first(net, batches, order)  # not X: for other shapes all would be compiled again
             losses = []
             for batch in order.split(net.batch):
                 optimizer.zero_grad(set_to_none=True)
