@@ -82,16 +82,26 @@ class Sequential(LayerStack):
 
     def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Inputs:
         """Check X, and that a frame has the columns `names`, by default those of the training."""
-        X = as_frame(X, argument)
-        _check_names(feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
-        X = shape.rows(X) if isinstance(self.layers[0], shape.Flatten) else X
-        inputs = data.features(
-            X, dtype=self.dtype, columns=columns, argument=argument, categories=self.categories
-        )
+        inputs = self._reader(columns, names)(X, argument)
         self.build(inputs.shape[1])
         data.require_indices(inputs, self._require_network().plan.indices, argument)
         return inputs
+
+    def _reader(
+        self, columns: int | None, names: tuple[str, ...] | None = None
+    ) -> Callable[[object, str], Inputs]:
+        """What converts X, given it and its name; nothing that happens to the model later changes it."""
+        names, dtype, categories = names or self.feature_names, self.dtype, dict(self.categories)
+        flattens = isinstance(self.layers[0], shape.Flatten)
+
+        def read(X: object, argument: str) -> Inputs:
+            X = as_frame(X, argument)
+            _check_names(feature_names(X), names, argument)
+            X = shape.rows(X) if flattens else X
+            return data.features(X, dtype=dtype, columns=columns, argument=argument, categories=categories)
+
+        return read
 
     def _rows(self, values: Any) -> Any:
         """Targets or deltas in the shape of the outputs, as rows."""
@@ -352,7 +362,8 @@ class Sequential(LayerStack):
         """Return the forward pass over the weights as they are now, for use in production.
 
         The result is a function of arrays: immutable, safe to call from any number of threads, and without
-        the checks of :meth:`predict` that take longer than a small network.
+        the checks of :meth:`predict` that take longer than a small network. It takes what predict takes,
+        samples of several axes and frames too, and returns what predict returns.
 
         Raises
         ------
@@ -369,7 +380,9 @@ class Sequential(LayerStack):
         >>> bool((f(x) == model.predict([x])[0]).all())
         True
         """
-        return frozen.freeze(self._require_network())
+        network, last = self._require_network(), self.layers[-1]
+        outputs = last.shape(self.output_size) if isinstance(last, shape.Reshape) else (self.output_size,)
+        return frozen.freeze(network, self._reader(self.input_size), outputs)
 
     def evaluate(
         self,

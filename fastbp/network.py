@@ -20,6 +20,7 @@ from fastbp import full_batch
 from fastbp.background import Background
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import ROW_OPERATIONS, Plan
+from fastbp.engine.sparse import SparseRows
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -38,6 +39,10 @@ PREDICT_BATCH = 8192
 PREDICT_WHOLE = 256
 # Least capacity of a program for batches of any size.
 SMALLEST_BATCH = 32
+# In training a first layer reads sparse inputs where no more than this share of their entries is stored; else
+# rows become dense, batch by batch. Both ways take equally long at 10 to 35 %, the more the wider the layer.
+# predict and evaluate know one way only: what comes out for a row must not depend on the others.
+LARGEST_DENSITY = 1 / 8
 # Programs kept for further use; each owns a workspace.
 KEPT_PROGRAMS = 4
 # Bytes: a cache line, and the widest vector.
@@ -106,11 +111,16 @@ class Network:
         self._task, self.optimizer = task, optimizer
         self.state = aligned_copy(np.zeros(self.plan.sizes["state"], self.dtype))
         self.counters[0] = 0
-        self._programs: dict[tuple[int, int | None, OnePass], backend.Program] = {}
+        self._programs: dict[tuple[int, int | None, OnePass, bool], backend.Program] = {}
         self._forward_pass: tuple[backend.Program, int, bool] | None = None
 
     def _make_plan(
-        self, task: Task, batch_size: int, target_columns: int | None = None, one_pass: OnePass = ""
+        self,
+        task: Task,
+        batch_size: int,
+        target_columns: int | None = None,
+        one_pass: OnePass = "",
+        sparse: bool = False,
     ) -> Plan:
         loss, optimizer = task
         return planner.build(
@@ -123,6 +133,7 @@ class Network:
             seed=self.seed,
             target_columns=target_columns,
             one_pass=one_pass,
+            sparse=sparse,
         )
 
     def _bind(self) -> None:
@@ -213,19 +224,29 @@ class Network:
     # ---- programs ----
 
     def _program(
-        self, rows: int, target_columns: int | None = None, one_pass: OnePass = ""
+        self,
+        rows: int,
+        target_columns: int | None = None,
+        one_pass: OnePass = "",
+        inputs: Inputs | None = None,
     ) -> backend.Program:
-        """Return a program for at least so many rows, for training exactly; forget the forward pass."""
+        """Return a program for at least so many rows, for training exactly; forget the forward pass.
+
+        It is made for such `inputs`, if one run goes through all phases that read them.
+        """
         self._forward_pass = None
         capacity = rows if one_pass == "training" else max(SMALLEST_BATCH, 1 << (rows - 1).bit_length())
+        sparse = isinstance(inputs, SparseRows) and (
+            one_pass == "inference" or inputs.density <= LARGEST_DENSITY
+        )
         if target_columns is None and one_pass == "":  # any program that is large enough will do
-            for (_, _, kind), program in self._programs.items():
-                if kind == "" and rows <= program.plan.batch_size <= 4 * capacity:
+            for (_, _, kind, of_sparse), program in self._programs.items():
+                if (kind, of_sparse) == ("", False) and rows <= program.plan.batch_size <= 4 * capacity:
                     return program
-        key = capacity, target_columns, one_pass
+        key = capacity, target_columns, one_pass, sparse
         found = self._programs.pop(key, None)
         if found is None:
-            plan = self._make_plan(self._task, capacity, target_columns, one_pass)
+            plan = self._make_plan(self._task, capacity, target_columns, one_pass, sparse)
             found = backend.compile(plan, self.parameters, self.gradients, self.state, self.counters)
         self._programs[key] = found  # most recently used last
         while len(self._programs) > KEPT_PROGRAMS:
@@ -243,7 +264,7 @@ class Network:
             return full_batch.minimize(self, samples)
         rows = len(samples)
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
-        program = self._program(rows, samples.targets.shape[1])
+        program = self._program(rows, samples.targets.shape[1], inputs=samples.inputs)
         rates = self._rates(1)
         arenas = samples.arenas() | {"inputs": in_memory(samples.inputs)}
         return mean_loss(program.run(phases, 0, rows, learning_rates=rates, training=True, **arenas))
@@ -289,7 +310,7 @@ class Network:
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
-        program = self._program(batch_size, samples.targets.shape[1], "training")
+        program = self._program(batch_size, samples.targets.shape[1], "training", samples.inputs)
 
         def run_block(
             block: Samples, turns: NDArray[np.int64] | None, places: Array | None, sums: Sums
@@ -323,7 +344,7 @@ class Network:
         Without `backward` nothing but the loss is computed.
         """
         rows = len(samples)
-        program = self._program(rows, samples.targets.shape[1])
+        program = self._program(rows, samples.targets.shape[1], inputs=samples.inputs)
         dX = np.empty((rows, self.input_size), self.dtype)
         phases = ["gather", "gather_targets", "forward", "loss"]
         if backward:
@@ -354,7 +375,7 @@ class Network:
             Filled with the mean loss of each batch, and with the penalty on the weights before its step.
         """
         count = min(len(losses) * batch_size, len(order) - first)
-        self._program(batch_size, samples.targets.shape[1], "training").run(
+        self._program(batch_size, samples.targets.shape[1], "training", samples.inputs).run(
             ("gather", "gather_targets", "forward", "loss", "backward", "update"),
             first,
             count,
@@ -375,7 +396,7 @@ class Network:
         """
         losses = np.empty((1, 2))
         phases = ("gather", "gather_targets", "forward", "loss", "backward")
-        program = self._program(len(samples), samples.targets.shape[1], "training")
+        program = self._program(len(samples), samples.targets.shape[1], "training", samples.inputs)
         program.run(phases, 0, len(samples), batch_losses=losses, training=True, **samples.arenas())
         return float(losses[0, 0]), float(losses[0, 1])
 
@@ -429,7 +450,7 @@ class Network:
                 for rows, values, _ in blocks:
                     outputs[rows] = self.predict(values)
             return outputs
-        program = self._program(min(len(inputs), self._predict_batch), None, "inference")
+        program = self._program(min(len(inputs), self._predict_batch), None, "inference", inputs)
 
         def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
@@ -450,7 +471,8 @@ class Network:
     def evaluate(self, samples: Samples, sums: Sums = (0.0, 0.0)) -> tuple[Sums, Array]:
         """Return Σ w·l and Σ w, with those of the samples before, and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
-        program = self._program(min(len(samples), self._predict_batch), samples.targets.shape[1], "inference")
+        columns, rows = samples.targets.shape[1], min(len(samples), self._predict_batch)
+        program = self._program(rows, columns, "inference", samples.inputs)
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
         def run_block(block: Samples, places: Array, sums: Sums) -> Sums:

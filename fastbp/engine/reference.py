@@ -52,6 +52,20 @@ def gather(run: Run, source: Array, out: Array) -> None:
 
 
 @operation
+def gather_rescale(run: Run, source: Array, out: Array, *, scale: float, offset: float) -> None:
+    """Copy the batch's rows and scale them."""
+    gather(run, source, out)
+    reference_layers.rescale(run, out, out, scale=scale, offset=offset)
+
+
+@operation
+def gather_normalize(run: Run, source: Array, mean: Array, variance: Array, out: Array) -> None:
+    """Copy the batch's rows and normalize each column."""
+    gather(run, source, out)
+    reference_layers.normalize(run, out, mean, variance, out)
+
+
+@operation
 def scatter(run: Run, source: Array, out: Array) -> None:
     """Copy the batch's rows back to the caller."""
     out[...] = source
@@ -88,6 +102,25 @@ def dense_backward_input(
     dx[...] = (
         delta if saved is None else formulas.activation_backward(activation, run.real(alpha), saved, delta)
     )
+
+
+# ---- dense, on sparse inputs ----
+
+
+@operation
+def sparse_forward(
+    run: Run, source: Array, weight: Array, bias: Array | None, y: Array, *, activation: str, alpha: float
+) -> None:
+    """Y = g(X W + b) of the batch's rows of the inputs."""
+    dense_forward(run, source, weight, bias, y, activation=activation, alpha=alpha)
+
+
+@operation
+def sparse_backward_weight(
+    run: Run, source: Array, dy: Array, weight_grad: Array, bias_grad: Array | None
+) -> None:
+    """∂L/∂W = Xᵀ δ, ∂L/∂b = the sum of δ's rows."""
+    dense_backward_weight(run, source, dy, weight_grad, bias_grad)
 
 
 # ---- activations ----
@@ -349,6 +382,8 @@ class Program:
                     raise ValueError(f"{name}: expected rows of {width} columns, got {array.width}")
                 elements, found = array.values.dtype, len(array)
             else:
+                if name == "inputs" and self.plan.reads_sparse:
+                    raise TypeError("inputs: this plan takes sparse rows only")
                 elements, found = array.dtype, array.size // width
             if elements.name not in (ELEMENTS if name == "inputs" else (self.plan.dtype,)):
                 raise TypeError(f"{name}: expected elements of type {self.plan.dtype}, got {elements}")
