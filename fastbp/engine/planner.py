@@ -315,13 +315,13 @@ def _read_sparse(nodes: Sequence[Node]) -> list[Node]:
     """Let a first dense layer read sparse inputs itself, where nothing else reads them: no gather is left."""
     gather = nodes[0]
     x = gather.operands["out"]
-    if not all(node.kind in _SPARSE for node in nodes[1:] if x in node.operands.values()):
+    readers = [node for node in nodes[1:] if x in node.operands.values()]
+    if gather.kind != "gather" or not all(node.kind in _SPARSE for node in readers):
         return list(nodes)
-    for node in nodes[1:]:
-        if x in node.operands.values():
-            node.kind = _SPARSE[node.kind]
-            node.operands = {"source": gather.operands["source"]} | node.operands
-            del node.operands["x"]
+    for node in readers:
+        node.kind = _SPARSE[node.kind]
+        node.operands = {"source": gather.operands["source"]} | node.operands
+        del node.operands["x"]
     return list(nodes[1:])
 
 
