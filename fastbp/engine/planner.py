@@ -301,8 +301,8 @@ def _scale_inputs(nodes: Sequence[Node]) -> list[Node]:
     if len(readers) != 1 or readers[0].kind not in _SCALING:
         return list(nodes)
     scaling = readers[0]
-    operands = scaling.operands | {"source": gather.operands["source"], "out": scaling.operands["y"]}
-    del operands["x"], operands["y"]
+    numbers = {name: value for name, value in scaling.operands.items() if name not in ("x", "y")}
+    operands = {"source": gather.operands["source"], **numbers, "out": scaling.operands["y"]}
     scaled = Node(_SCALING[scaling.kind], gather.phase, scaling.layer, operands, scaling.attributes)
     return [scaled, *(node for node in nodes[1:] if node is not scaling)]
 

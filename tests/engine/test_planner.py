@@ -226,6 +226,8 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
             layers.GaussianNoise(0.1),
         )
     )
+    plans += [net(layers.Rescaling(0.5), Dense(1)), net(layers.Normalization(), Dense(1))]
+    plans.append(net(Dense(1), sparse=True))
     seen = set()
     for op in (op for plan in plans for op in plan.ops):
         operands, attributes = SCHEMA[op.kind]
@@ -370,7 +372,8 @@ def test_a_first_layer_reads_sparse_inputs_itself():
     assert lines(plan, "gather", "forward") == ["sparse_forward dense relu", "dense_forward dense_1"]
     assert lines(plan, "backward")[-1] == "sparse_backward_weight dense"
     assert plan.reads_sparse and not net(Dense(4)).reads_sparse
-    assert plan.ops[0].operands["source"].arena == "inputs"
+    forward = next(op for op in plan.ops if op.phase == "forward")
+    assert forward.operands["source"].arena == "inputs"
     for stack in ([Dropout(0.5), Dense(3)], [layers.Residual([Dense(5)])], [layers.Rescaling(2), Dense(3)]):
         assert net(*stack, sparse=True) == net(*stack)
 
