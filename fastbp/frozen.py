@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastbp.compiled_network import aligned_copy
 from fastbp.engine import backend
-from fastbp.network import Array, Network, aligned_copy
+from fastbp.network import Array, Network
 from fastbp.samples import Inputs, dense
 from fastbp.sources import is_sparse
 

@@ -16,6 +16,13 @@ import pytest
 import fastbp as bp
 
 
+def fill(path):
+    """Write until the disk is full, bit by bit: a write that is too long may leave everything as it is."""
+    with path.open("wb", 0) as file:
+        while True:
+            file.write(bytes(1024))
+
+
 def main(folder):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(40, 32)), rng.normal(size=(40, 1))
@@ -28,9 +35,8 @@ def main(folder):
     def change(epoch):
         seen.append((path.stat().st_ino, path.read_bytes()))
         if epoch == 2:
-            with pytest.raises(OSError, match="No space left on device"), filler.open("wb", 0) as file:
-                while True:  # bit by bit: a write that is too long may leave everything as it is
-                    file.write(bytes(1024))
+            with pytest.raises(OSError, match="No space left on device"):
+                fill(filler)
         if epoch == 4:
             filler.unlink()
         if epoch == 6:
