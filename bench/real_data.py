@@ -192,24 +192,29 @@ METHODS: dict[str, Callable[[Arrays, Arrays, Data, int], float]] = {
 }
 
 
-def scores(data: Data, seeds: int) -> Iterator[list[float]]:
-    """Yield the scores of all methods, for one seed after the other, on rows that nobody trained with."""
+def scores(data: Data, methods: Sequence[str], seeds: int) -> Iterator[list[float]]:
+    """Yield the scores of the methods, for one seed after the other, on rows that nobody trained with."""
     for seed in range(seeds):
         train, test = data.split(seed)
-        yield [method(train, test, data, seed) for method in METHODS.values()]
+        yield [METHODS[method](train, test, data, seed) for method in methods]
 
 
-def print_scores(names: Sequence[str], seeds: int) -> None:
+def summary(values: Sequence[float]) -> str:
+    """Mean, and standard deviation of more than one."""
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+def print_scores(names: Sequence[str], methods: Sequence[str], seeds: int) -> None:
     """Print means and standard deviations, a row for each data set, and on stderr how far it is."""
-    print(f"| Data | {' | '.join(METHODS)} |")
-    print("| --- " * (1 + len(METHODS)) + "|")
+    print(f"| Data | {' | '.join(methods)} |")
+    print("| --- " * (1 + len(methods)) + "|")
     for name in names:
         found = []
-        for row in scores(DATA[name](), seeds):
+        for row in scores(DATA[name](), methods, seeds):
             found.append(row)
             print(name, *(f"{score:.4f}" for score in row), file=sys.stderr, flush=True)
-        columns = zip(*found, strict=True)
-        cells = [f"{statistics.mean(each):.3f} ± {statistics.stdev(each):.3f}" for each in columns]
+        cells = [summary(each) for each in zip(*found, strict=True)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -219,9 +224,10 @@ def main() -> None:
         prog="python -m bench.real_data", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data", default=",".join(DATA), help=f"of {', '.join(DATA)} (default: all)")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="at least 2 (default: %(default)s)")
+    parser.add_argument("--methods", default=";".join(METHODS), help='of "%(default)s" (default: all)')
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="splits or starts (default: %(default)s)")
     arguments = parser.parse_args()
-    print_scores(arguments.data.split(","), arguments.seeds)
+    print_scores(arguments.data.split(","), arguments.methods.split(";"), arguments.seeds)
 
 
 if __name__ == "__main__":
