@@ -2,6 +2,8 @@
 
 ``memmap``: memory and time of training on a file, which is made for it and deleted afterwards.
 ``elements``: epochs on integers, float16 and sparse rows beside those on float32.
+``scaled``: epochs on uint8 images whose scaling is part of the gather, beside those where it is an operation.
+``sparse``: epochs and predictions of a first layer that reads sparse rows, beside those that make them dense.
 ``online``: single-row steps of a tiny net in one call of fit.
 """
 
@@ -20,6 +22,7 @@ from numpy.lib.format import open_memmap
 from scipy import sparse
 
 import fastbp as bp
+from fastbp.engine import planner
 
 COLUMNS = 1024
 ROWS_AT_ONCE = 4096
@@ -105,6 +108,78 @@ def elements() -> None:
         print(f"{name:26} {size / 2**20:6.0f} MiB  epoch / epoch on float32: {ratio:.2f}")
 
 
+def compare(models: tuple[bp.Sequential, bp.Sequential], X: Any, y: Any, rounds: int = ROUNDS) -> str:
+    """How many times longer the second model takes than the first, epochs and predictions round by round."""
+    ratios: list[list[float]] = [[], []]
+    for _ in range(rounds + 1):
+        fit = [seconds(lambda model=model: model.fit(X, y, batch_size=64)) for model in models]
+        predict = [seconds(lambda model=model: model.predict(X)) for model in models]
+        for kept, (first, second) in zip(ratios, (fit, predict), strict=True):
+            kept.append(second / first)
+    return "fit {:.2f}, predict {:.2f}".format(*(float(np.median(kept[1:])) for kept in ratios))
+
+
+def without(step: str, make: Callable[[], bp.Sequential], X: Any, y: Any) -> bp.Sequential:
+    """Return a model whose plans are made without a step of the planner."""
+    kept = getattr(planner, step)
+    setattr(planner, step, list)
+    try:
+        model = make()
+        model.fit(X, y, batch_size=64)
+        model.predict(X)  # both plans exist now
+        return model
+    finally:
+        setattr(planner, step, kept)
+
+
+def scaled() -> None:
+    """Compare scaling in the gather with scaling by itself."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20000, 784), np.uint8)
+    y = rng.integers(0, 10, len(images))
+    bp.set_num_threads(1)
+
+    def classifier(first: bp.layers.Layer) -> bp.Sequential:
+        layers = [first, bp.layers.Dense(128, activation="relu"), bp.layers.Dense(10, activation="softmax")]
+        return bp.Sequential(layers, "cross_entropy", "adam", seed=0)
+
+    def normalization() -> bp.layers.Layer:
+        layer = bp.layers.Normalization()
+        layer.adapt(images)
+        return layer
+
+    for name, first in {
+        "Rescaling": lambda: bp.layers.Rescaling(1 / 255),
+        "Normalization": normalization,
+    }.items():
+        apart = without("_scale_inputs", lambda first=first: classifier(first()), images, y)
+        ratios = compare((classifier(first()), apart), images, y, 3 * ROUNDS)
+        print(f"{name}: by itself / in the gather: {ratios}")
+
+
+def sparse_rows() -> None:
+    """Compare a first layer that reads sparse rows with one that gets dense rows."""
+    rng = np.random.default_rng(0)
+    bp.set_num_threads(1)
+    for columns, density, units in (
+        (20000, 0.001, 128),
+        (20000, 0.01, 128),
+        (20000, 0.01, 16),
+        (2000, 0.02, 64),
+        (784, 0.05, 128),
+        (784, 0.12, 128),
+        (100, 0.1, 10),
+    ):
+        X = sparse.random_array((2560, columns), density=density, format="csr", dtype=np.float32, rng=rng)
+        y = rng.normal(size=(X.shape[0], 1))
+        dense = without("_read_sparse", lambda units=units: regressor(units), X, y)
+        ratios = compare((regressor(units), dense), X, y)
+        print(
+            f"{columns:6} columns, {density:5.1%} stored, {units:3} units: dense / sparse {ratios}",
+            flush=True,
+        )
+
+
 def online() -> None:
     """Count single-row steps of the net 4-16-16-1 per second, and per second of one core's time."""
     rng = np.random.default_rng(0)
@@ -122,16 +197,19 @@ def online() -> None:
         print(f"{optimizer:5} {rate:,.0f} steps/s, {of_core:,.0f} per second of the core")
 
 
+WHAT = {"elements": elements, "scaled": scaled, "sparse": sparse_rows, "online": online}
+
+
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("memmap", "elements", "online"))
+    parser.add_argument("what", choices=("memmap", *WHAT))
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the file")
     arguments = parser.parse_args()
     if arguments.what == "memmap":
         memmap(arguments.gigabytes)
     else:
-        {"elements": elements, "online": online}[arguments.what]()
+        WHAT[arguments.what]()
 
 
 if __name__ == "__main__":

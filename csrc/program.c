@@ -108,7 +108,8 @@ static const char *check_attributes(const fbp_op *op) {
 static const char *check_shapes(const fbp_op *op) {
     const fbp_tensor *o = op->operand;
     const char *name = schemas[op->kind].name;
-    const int copies = !strcmp(name, "gather") || !strcmp(name, "scatter");
+    const int scatters = !strcmp(name, "scatter"), gathers = !strncmp(name, "gather", 6), copies = gathers || scatters;
+    const int sparse = !strncmp(name, "sparse", 6);
     const char *operands = schemas[op->kind].operands;
     const int flat = !strncmp(operands, "parameters", 10) || !strncmp(operands, "gradients", 9);
     unsigned per_row = flat ? 0 : ~0u; /* bit mask */
@@ -136,17 +137,19 @@ static const char *check_shapes(const fbp_op *op) {
         for (int i = 1; i < FBP_OPERANDS; i++)
             fits = fits && (!present(&o[i]) || (o[i].columns == o[0].columns && (per_row || o[i].rows == o[0].rows)));
     }
-    const int gradient = !strcmp(name, "scatter") && o[0].arena == FBP_GRADIENTS;
+    const int gradient = scatters && o[0].arena == FBP_GRADIENTS;
     if (gradient) per_row = 2;
     if (!fits) return "operands of different shapes";
     for (int i = 0; i < FBP_OPERANDS; i++) {
         if (!present(&o[i])) continue;
         if (o[i].per_row != (int)(per_row >> i & 1)) return "operand in an arena of the other kind";
-        if (o[i].arena > FBP_WORKSPACE && !copies) return "only gather and scatter reach the caller's matrices";
+        if (o[i].arena > FBP_WORKSPACE && !copies && (i > 0 || !sparse))
+            return "only gather and scatter reach the caller's matrices";
     }
-    if (copies && !gradient && o[!strcmp(name, "gather")].arena != FBP_WORKSPACE)
-        return "gather leads to the workspace, scatter from it";
-    if (!strcmp(name, "scatter") && o[1].arena != FBP_OUTPUTS && o[1].arena != FBP_INPUT_GRADIENTS)
+    if (sparse && o[0].arena != FBP_INPUTS) return "sparse operations read the inputs";
+    const int own = !gathers ? 0 : !strcmp(name, "gather_normalize") ? 3 : 1; /* operand in the workspace */
+    if (copies && !gradient && o[own].arena != FBP_WORKSPACE) return "gather leads to the workspace, scatter from it";
+    if (scatters && o[1].arena != FBP_OUTPUTS && o[1].arena != FBP_INPUT_GRADIENTS)
         return "scatter to a matrix that is only read";
     return NULL;
 }

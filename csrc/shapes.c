@@ -8,6 +8,8 @@
 static const struct {
     const char *operation, *shapes;
 } table[] = {
+    {"sparse_forward", "bi io 1o bo"},
+    {"sparse_backward_weight", "bi bo io 1o"},
     {"batch_norm_forward", "bc 1c 1c 1c 1c 2c bc"},
     {"batch_norm_backward", "bc 1c 2c bc 1c 1c bc"},
     {"layer_norm_forward", "bc 1c 1c b2 bc"},
@@ -16,6 +18,7 @@ static const struct {
     {"prelu_forward", "bc 1c bc"},
     {"prelu_backward", "bc 1c bc 1c bc"},
     {"normalize", "bc 1c 1c bc"},
+    {"gather_normalize", "bc 1c 1c bc"},
     {"copy_columns", "bs bo"},
     {"embedding_forward", "bk tw by"},
     {"embedding_backward", "bk by tw"},

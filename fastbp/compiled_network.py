@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from fastbp.background import Background
 from fastbp.engine import backend, planner
 from fastbp.engine.plan import ROW_OPERATIONS, Plan
+from fastbp.engine.sparse import SparseRows
 from fastbp.layer import Layer
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
+from fastbp.samples import Inputs
 
 Array = NDArray[np.floating]
 Task: TypeAlias = tuple[Loss | None, Optimizer]
@@ -27,6 +29,10 @@ PREDICT_BATCH = 8192
 PREDICT_WHOLE = 256
 # Least capacity of a program for batches of any size.
 SMALLEST_BATCH = 32
+# In training a first layer reads sparse inputs where no more than this share of their entries is stored; else
+# rows become dense, batch by batch. Both ways take equally long at 10 to 35 %, the more the wider the layer.
+# predict and evaluate know one way only: what comes out for a row must not depend on the others.
+LARGEST_DENSITY = 1 / 8
 # Programs kept for further use; each owns a workspace.
 KEPT_PROGRAMS = 4
 # Bytes: a cache line, and the widest vector.
@@ -88,11 +94,16 @@ class CompiledNetwork:
         self._task, self.optimizer = task, optimizer
         self.state = aligned_copy(np.zeros(self.plan.sizes["state"], self.dtype))
         self.counters[0] = 0
-        self._programs: dict[tuple[int, int | None, OnePass], backend.Program] = {}
+        self._programs: dict[tuple[int, int | None, OnePass, bool], backend.Program] = {}
         self._forward_pass: tuple[backend.Program, int, bool] | None = None
 
     def _make_plan(
-        self, task: Task, batch_size: int, target_columns: int | None = None, one_pass: OnePass = ""
+        self,
+        task: Task,
+        batch_size: int,
+        target_columns: int | None = None,
+        one_pass: OnePass = "",
+        sparse: bool = False,
     ) -> Plan:
         loss, optimizer = task
         return planner.build(
@@ -105,6 +116,7 @@ class CompiledNetwork:
             seed=self.seed,
             target_columns=target_columns,
             one_pass=one_pass,
+            sparse=sparse,
         )
 
     def inference_plan(self) -> Plan:
@@ -205,19 +217,29 @@ class CompiledNetwork:
     # ---- programs ----
 
     def _program(
-        self, rows: int, target_columns: int | None = None, one_pass: OnePass = ""
+        self,
+        rows: int,
+        target_columns: int | None = None,
+        one_pass: OnePass = "",
+        inputs: Inputs | None = None,
     ) -> backend.Program:
-        """Return a program for at least so many rows, for training exactly; forget the forward pass."""
+        """Return a program for at least so many rows, for training exactly; forget the forward pass.
+
+        It is made for such `inputs`, if one run goes through all phases that read them.
+        """
         self._forward_pass = None
         capacity = rows if one_pass == "training" else max(SMALLEST_BATCH, 1 << (rows - 1).bit_length())
+        sparse = isinstance(inputs, SparseRows) and (
+            one_pass == "inference" or inputs.density <= LARGEST_DENSITY
+        )
         if target_columns is None and one_pass == "":  # any program that is large enough will do
-            for (_, _, kind), program in self._programs.items():
-                if kind == "" and rows <= program.plan.batch_size <= 4 * capacity:
+            for (_, _, kind, of_sparse), program in self._programs.items():
+                if (kind, of_sparse) == ("", False) and rows <= program.plan.batch_size <= 4 * capacity:
                     return program
-        key = capacity, target_columns, one_pass
+        key = capacity, target_columns, one_pass, sparse
         found = self._programs.pop(key, None)
         if found is None:
-            plan = self._make_plan(self._task, capacity, target_columns, one_pass)
+            plan = self._make_plan(self._task, capacity, target_columns, one_pass, sparse)
             found = backend.compile(plan, self.parameters, self.gradients, self.state, self.counters)
         self._programs[key] = found  # most recently used last
         while len(self._programs) > KEPT_PROGRAMS:

@@ -121,7 +121,7 @@ class Watch:
             prefix.run(forward, 0, rows, inputs=arenas["inputs"], order=turns, outputs=result, training=True)
             if not _finite(result):
                 return f"an activation of layer {op.layer!r}"
-        program = network._program(batch_size, columns, "training")
+        program = network._program(batch_size, columns, "training", block.inputs)
         all_but_update = ("gather", "gather_targets", "forward", "loss", "backward")
         sums = program.run(all_but_update, 0, rows, order=turns, training=True, **block.arenas())
         if not math.isfinite(sums[0]):
@@ -146,7 +146,7 @@ def _prefixes(plan: Plan) -> Iterator[tuple[Op, Plan]]:
             if tensor is None or tensor in known:
                 continue
             known.add(tensor)
-            if op.phase == "forward" and tensor.arena == "workspace" and tensor.per_row:
+            if op.layer and tensor.arena == "workspace" and tensor.per_row:
                 out = dataclasses.replace(tensor, arena="outputs", offset=0, stride=tensor.columns)
                 scatter = Op("scatter", "output", {"source": tensor, "out": out})
                 columns = plan.columns | {"outputs": tensor.columns}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastbp import data
 from fastbp.compiled_network import aligned_copy
 from fastbp.engine import backend
 from fastbp.network import Array, Network
-from fastbp.samples import dense
+from fastbp.samples import Inputs, dense
 from fastbp.sources import is_sparse
 
 
@@ -43,8 +43,16 @@ class Frozen(Protocol):
         ...
 
 
-def freeze(network: Network) -> Frozen:
+def freeze(network: Network, read: Callable[[object, str], Inputs], shape: tuple[int, ...]) -> Frozen:
     """Copy the weights of a network as they are now, and prepare its forward pass.
+
+    Parameters
+    ----------
+    network : Network
+    read : callable
+        Makes inputs of what users pass, given it and its name.
+    shape : tuple of int
+        What the outputs of a sample look like to users.
 
     Raises
     ------
@@ -57,19 +65,39 @@ def freeze(network: Network) -> Frozen:
             f"layer {plan.calls_python[0]!r} is written in Python and cannot be frozen: use predict"
         )
     parameters = aligned_copy(network.parameters)
-    columns, dtype = network.input_size, network.dtype
+    dtype = network.dtype
 
     def convert(x: ArrayLike) -> Array:
         vector = not is_sparse(x) and np.ndim(x) == 1
-        rows = np.reshape(x, (1, -1)) if vector else x
-        values = dense(data.features(rows, dtype=dtype, columns=columns, argument="x"), dtype)
+        values = dense(read(np.reshape(x, (1, -1)) if vector else x, "x"), dtype)
         return values.reshape(-1) if vector else values
 
     native = backend.native()
     if native is not None:
         frozen: Frozen = native.Frozen(plan, parameters, np.zeros(2, np.int64), np.empty, convert)
-        return frozen
-    return _Reference(plan, parameters, convert)
+    else:
+        frozen = _Reference(plan, parameters, convert)
+    return frozen if len(shape) == 1 else _Reshaped(frozen, shape)
+
+
+class _Reshaped:
+    """Outputs in the shape of the last layer."""
+
+    def __init__(self, rows: Any, shape: tuple[int, ...]) -> None:
+        self.plan, self._rows, self._shape = rows.plan, rows, shape
+
+    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        if out is None:
+            flat: Array = self._rows(x)
+            return flat.reshape(*flat.shape[:-1], *self._shape)
+        axes = len(self._shape)
+        if not isinstance(out, np.ndarray) or out.shape[-axes:] != self._shape or not out.flags.c_contiguous:
+            raise ValueError(
+                f"out: expected a C-contiguous array whose last axes are {self._shape}, got "
+                f"{getattr(out, 'dtype', type(out))} of shape {getattr(out, 'shape', '?')}"
+            )
+        self._rows(x, out.reshape(*out.shape[:-axes], -1))
+        return out
 
 
 class _Reference:

@@ -97,7 +97,8 @@ def _lbfgs(network: Network, samples: Samples, optimizer: LBFGS) -> float:
 def _loss_and_gradient(network: Network, samples: Samples) -> tuple[float, Vector]:
     """The mean loss over all samples, and its gradient."""
     phases = ("gather", "gather_targets", "forward", "loss", "backward")
-    program = network._program(min(len(samples), ROWS), samples.targets.shape[1], "training")
+    columns, rows = samples.targets.shape[1], min(len(samples), ROWS)
+    program = network._program(rows, columns, "training", samples.inputs)
     gradients = network.gradients[: network.plan.trained_size]
     total = np.zeros(gradients.size)
     loss_sum = weight_sum = 0.0

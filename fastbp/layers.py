@@ -280,6 +280,8 @@ class GaussianNoise(Layer):
     def plan(self, graph: Graph, x: Value) -> Value:
         """Emit y = x + noise; the delta passes as it is."""
         stream = graph.stream()
+        if self.stddev == 0:
+            return x
         y = graph.tensor(x.columns)
         graph.emit("gaussian_noise", x=x, y=y, stddev=self.stddev, stream=stream)
         return y

@@ -283,7 +283,8 @@ class Sequential(SupervisedStack):
         """Return the forward pass over the weights as they are now, for use in production.
 
         The result is a function of arrays: immutable, safe to call from any number of threads, and without
-        the checks of :meth:`predict` that take longer than a small network.
+        the checks of :meth:`predict` that take longer than a small network. It takes what predict takes,
+        samples of several axes and frames too, and returns what predict returns.
 
         Raises
         ------
@@ -300,7 +301,7 @@ class Sequential(SupervisedStack):
         >>> bool((f(x) == model.predict([x])[0]).all())
         True
         """
-        return frozen.freeze(self._require_network())
+        return frozen.freeze(self._require_network(), self._reader(self.input_size), self._output_shape)
 
     def evaluate(
         self,

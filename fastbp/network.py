@@ -34,7 +34,7 @@ class Network(CompiledNetwork):
             return full_batch.minimize(self, samples)
         rows = len(samples)
         phases = ("gather", "gather_targets", "forward", "loss", "backward", "update")
-        program = self._program(rows, samples.targets.shape[1])
+        program = self._program(rows, samples.targets.shape[1], inputs=samples.inputs)
         rates = self._rates(1)
         arenas = samples.arenas() | {"inputs": in_memory(samples.inputs)}
         return mean_loss(program.run(phases, 0, rows, learning_rates=rates, training=True, **arenas))
@@ -80,7 +80,7 @@ class Network(CompiledNetwork):
         phases = ["gather", "gather_targets", "forward", "loss", "backward", "update"]
         if outputs is not None:
             phases.insert(3, "output")
-        program = self._program(batch_size, samples.targets.shape[1], "training")
+        program = self._program(batch_size, samples.targets.shape[1], "training", samples.inputs)
 
         def run_block(
             block: Samples, turns: NDArray[np.int64] | None, places: Array | None, sums: Sums
@@ -114,7 +114,7 @@ class Network(CompiledNetwork):
         Without `backward` nothing but the loss is computed.
         """
         rows = len(samples)
-        program = self._program(rows, samples.targets.shape[1])
+        program = self._program(rows, samples.targets.shape[1], inputs=samples.inputs)
         dX = np.empty((rows, self.input_size), self.dtype)
         phases = ["gather", "gather_targets", "forward", "loss"]
         if backward:
@@ -145,7 +145,7 @@ class Network(CompiledNetwork):
             Filled with the mean loss of each batch, and with the penalty on the weights before its step.
         """
         count = min(len(losses) * batch_size, len(order) - first)
-        self._program(batch_size, samples.targets.shape[1], "training").run(
+        self._program(batch_size, samples.targets.shape[1], "training", samples.inputs).run(
             ("gather", "gather_targets", "forward", "loss", "backward", "update"),
             first,
             count,
@@ -166,7 +166,7 @@ class Network(CompiledNetwork):
         """
         losses = np.empty((1, 2))
         phases = ("gather", "gather_targets", "forward", "loss", "backward")
-        program = self._program(len(samples), samples.targets.shape[1], "training")
+        program = self._program(len(samples), samples.targets.shape[1], "training", samples.inputs)
         program.run(phases, 0, len(samples), batch_losses=losses, training=True, **samples.arenas())
         return float(losses[0, 0]), float(losses[0, 1])
 
@@ -220,7 +220,7 @@ class Network(CompiledNetwork):
                 for rows, values, _ in blocks:
                     outputs[rows] = self.predict(values)
             return outputs
-        program = self._program(min(len(inputs), self._predict_batch), None, "inference")
+        program = self._program(min(len(inputs), self._predict_batch), None, "inference", inputs)
 
         def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
@@ -231,7 +231,8 @@ class Network(CompiledNetwork):
     def evaluate(self, samples: Samples, sums: Sums = (0.0, 0.0)) -> tuple[Sums, Array]:
         """Return Σ w·l and Σ w, with those of the samples before, and the outputs."""
         outputs = np.empty((len(samples), self.output_size), self.dtype)
-        program = self._program(min(len(samples), self._predict_batch), samples.targets.shape[1], "inference")
+        columns, rows = samples.targets.shape[1], min(len(samples), self._predict_batch)
+        program = self._program(rows, columns, "inference", samples.inputs)
         phases = ("gather", "gather_targets", "forward", "output", "loss")
 
         def run_block(block: Samples, places: Array, sums: Sums) -> Sums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastbp import data, intake, shape
@@ -16,16 +17,26 @@ class SupervisedStack(LayerStack):
 
     def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Inputs:
         """Check X, and that a frame has the columns `names`, by default those of the training."""
-        X = as_frame(X, argument)
-        _check_names(feature_names(X), names or self.feature_names, argument)
         columns = None if self._network is None else self.input_size
-        X = shape.rows(X) if isinstance(self.layers[0], shape.Flatten) else X
-        inputs = data.features(
-            X, dtype=self.dtype, columns=columns, argument=argument, categories=self.categories
-        )
+        inputs = self._reader(columns, names)(X, argument)
         self.build(inputs.shape[1])
         data.require_indices(inputs, self._require_network().plan.indices, argument)
         return inputs
+
+    def _reader(
+        self, columns: int | None, names: tuple[str, ...] | None = None
+    ) -> Callable[[object, str], Inputs]:
+        """What converts X, given it and its name; nothing that happens to the model later changes it."""
+        names, dtype, categories = names or self.feature_names, self.dtype, dict(self.categories)
+        flattens = isinstance(self.layers[0], shape.Flatten)
+
+        def read(X: object, argument: str) -> Inputs:
+            X = as_frame(X, argument)
+            _check_names(feature_names(X), names, argument)
+            X = shape.rows(X) if flattens else X
+            return data.features(X, dtype=dtype, columns=columns, argument=argument, categories=categories)
+
+        return read
 
     def _rows(self, values: Any) -> Any:
         """Targets or deltas in the shape of the outputs, as rows."""
@@ -33,10 +44,13 @@ class SupervisedStack(LayerStack):
 
     def _shaped(self, outputs: Array) -> Array:
         """Rows of outputs in the shape that users see."""
+        return outputs.reshape(-1, *self._output_shape)
+
+    @property
+    def _output_shape(self) -> tuple[int, ...]:
+        """What the outputs of one sample look like to users."""
         last = self.layers[-1]
-        return (
-            outputs.reshape(-1, *last.shape(self.output_size)) if isinstance(last, shape.Reshape) else outputs
-        )
+        return last.shape(self.output_size) if isinstance(last, shape.Reshape) else (self.output_size,)
 
     def _samples(
         self,

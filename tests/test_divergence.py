@@ -10,7 +10,7 @@ import scipy.sparse
 import fastbp as bp
 from fastbp import divergence
 from fastbp.callbacks import Callback, LambdaCallback
-from fastbp.layers import Dense, Dropout
+from fastbp.layers import Dense, Dropout, Rescaling
 from fastbp.optimizers import SGD, Adam
 
 RNG = np.random.default_rng(0)
@@ -116,6 +116,12 @@ def test_an_activation():
     model.layers[0].weight[...] = 2
     fault = diverge(model, X=[[1.0], [2e38]], Y=[0.0, 0.0], batch_size=1, shuffle=False)
     assert fault == (1, "an activation of layer 'dense'", 2)
+
+
+def test_a_layer_that_scales_the_inputs():
+    model = make(Rescaling(1e30), Dense(1), optimizer=SGD(0.0), input_size=1)
+    fault = diverge(model, X=[[1e-30], [2e38]], Y=[0.0, 0.0], batch_size=1, shuffle=False)
+    assert fault == (1, "an activation of layer 'rescaling'", 2)
 
 
 def test_a_weight_that_the_loss_does_not_show():

@@ -3,6 +3,7 @@
 import threading
 
 import numpy as np
+import pandas
 import pytest
 
 import fastbp as bp
@@ -50,6 +51,77 @@ def test_takes_what_predict_takes():
         X[::-1].copy()[::-1],
     ):
         assert_same(f(same), expected)
+
+
+def adapted(X):
+    layer = bp.layers.Normalization()
+    layer.adapt(X)
+    return layer
+
+
+def make_stacks():
+    layers, numbers = bp.layers, RNG.normal(5, 3, size=(20, 12))
+    images = RNG.integers(0, 256, (20, 3, 4), np.uint8)
+    codes = np.column_stack([RNG.integers(0, 4, 20), numbers])
+    dense = layers.Dense(3, "softmax")
+    return {
+        "flatten": ([layers.Flatten(), dense], images),
+        "flatten, rescaling": ([layers.Flatten(), layers.Rescaling(1 / 255), dense], images),
+        "rescaling": ([layers.Rescaling(0.1, -1), dense], numbers),
+        "normalization": ([adapted(numbers), dense], numbers),
+        "reshape, flatten": ([layers.Reshape((3, 4)), layers.Flatten(), dense], numbers),
+        "reshape at the end": ([layers.Dense(8), layers.Reshape((2, -1))], numbers),
+        "autoencoder": ([layers.Flatten(), layers.Dense(12), layers.Reshape((3, 4))], images),
+        "norms": ([layers.BatchNormalization(), layers.LayerNormalization(), dense], numbers),
+        "tables": ([layers.Branches([layers.Embedding(4, 2), []], [[0], range(1, 13)]), dense], codes),
+        "blocks": ([layers.Residual([layers.Dense(12)]), layers.PReLU(), dense], numbers),
+        "noise": ([layers.GaussianNoise(0.3), layers.Dropout(0.3), layers.GELU(), dense], numbers),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", make_stacks())
+def test_every_layer_that_inference_needs(name, dtype):
+    stack, X = make_stacks()[name]
+    model = bp.Sequential(stack, dtype=dtype, seed=0)
+    expected = model.predict(X)
+    f = model.freeze()
+    assert_same(f(X), expected)
+    assert_same(f(X.reshape(20, -1)[7].astype(dtype)), expected[7])
+    out = np.empty_like(expected)
+    assert f(X, out) is out
+    assert_same(out, expected)
+    assert f.plan.columns["inputs"] == model.input_size
+
+
+@pytest.mark.parametrize("out", [np.empty((5, 4, 2)), np.empty((5, 2, 8))[:, :, ::2], [[1.0]]])
+def test_bad_outputs_of_several_axes(out):
+    model = bp.Sequential([bp.layers.Reshape((2, 4))], input_size=8, dtype="float64")
+    with pytest.raises(ValueError, match=r"out: expected a C-contiguous array whose last axes are \(2, 4\)"):
+        model.freeze()(np.zeros((5, 8)), out)
+
+
+def test_frames_are_read_as_the_model_reads_them():
+    train = pandas.DataFrame(
+        {"a": [1.0, 2.0, 3.0], "size": pandas.Categorical(["S", "L", "M"], ["S", "M", "L"])}
+    )
+    model = bp.Sequential([bp.layers.Dense(2)], "mse", "adam", seed=0)
+    model.fit(train, np.zeros((3, 2)))
+    f = model.freeze()
+    later = pandas.DataFrame({"a": [2.0], "size": pandas.Categorical(["L"])})
+    assert_same(f(later), model.predict(train)[1:2])
+    with pytest.raises(ValueError, match="a category that training did not know"):
+        f(pandas.DataFrame({"a": [2.0], "size": ["XL"]}))
+
+
+def test_a_layer_in_python_is_named():
+    class Double(bp.layers.CustomLayer):
+        def forward(self, x):
+            return 2 * x, lambda dy: 2 * dy
+
+    model = bp.Sequential([Double(name="twice"), bp.layers.Dense(2)], input_size=3)
+    with pytest.raises(TypeError, match="layer 'twice' is written in Python and cannot be frozen"):
+        model.freeze()
 
 
 def test_does_not_follow_the_model():

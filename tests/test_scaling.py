@@ -6,11 +6,17 @@ import pickle
 import numpy as np
 import pandas
 import pytest
+from scipy import sparse
 
 import fastbp
 from fastbp.layers import Branches, Dense, Flatten, Normalization, Rescaling
 
 X = np.random.default_rng(0).normal((5, -100, 0), (2, 30, 0), size=(9001, 3))
+
+
+def mapped(values):
+    np.save("values.npy", values)
+    return np.load("values.npy", mmap_mode="r")
 
 
 def close(found, expected):
@@ -27,6 +33,27 @@ def test_numbers_of_the_data(kind):
     close(y.std(axis=0), [1, 1, 0])
     close(layer.mean, X.mean(axis=0))
     close(layer.variance, X.var(axis=0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("make", [np.array, sparse.csr_array, pandas.DataFrame, mapped])
+def test_scaling_in_the_gather_gives_the_bits_of_scaling_by_itself(make, dtype, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(1).integers(0, 256, (150, 33), np.uint8)
+    for kind in (Normalization, lambda: Rescaling(1 / 255, -0.5)):
+        one, other = (
+            fastbp.Sequential([*front, Dense(7, "relu"), Dense(2)], "mse", "adam", dtype=dtype, seed=0)
+            for front in ([kind()], [Branches([[]]), kind()])
+        )
+        for model in (one, other):
+            layer = model.layers[-3]
+            if kind is Normalization:
+                layer.adapt(images)
+            model.fit(make(images), images[:, :2] / 255, epochs=2, batch_size=16)
+            assert (len(model.layers) == 3) == any(op.kind.startswith("gather_") for op in model.plan.ops)
+        assert one.parameters.tobytes() == other.parameters.tobytes()
+        assert np.array_equal(one.predict(make(images)), other.predict(make(images)))
+        assert np.array_equal(one.predict(images), one.freeze()(images))
 
 
 def test_images_are_rows_of_pixels():

@@ -47,10 +47,14 @@ def trained(source, dtype="float32", **options):
 
 
 def check_same(source, dense, dtype="float32", **options):
-    """The same bits of weights and outputs; sums of losses may be rounded in another order."""
+    """The same bits of weights and outputs; sums of losses may be rounded in another order.
+
+    A layer that reads sparse rows where they lie adds up the same products in another order.
+    """
     (bits, numbers), (expected, expected_numbers) = (trained(a, dtype, **options) for a in (source, dense))
+    tolerance = 100 * np.finfo(dtype).eps if sparse.issparse(source) else 0
     for got, wanted in zip(bits, expected, strict=True):
-        np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
     for got, wanted in zip(numbers, expected_numbers, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
@@ -233,20 +237,75 @@ def test_float16_must_be_finite():
 # ---- sparse matrices -----------------------------------------------------------------------------
 
 SPARSE = sparse.random(ROWS, COLUMNS, 0.3, "csr", np.float32, rng=0)
+VERY_SPARSE = sparse.random(ROWS, COLUMNS, 0.1, "csr", np.float32, rng=0)
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok")
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sparse_matrices_of_any_format(name, dtype):
-    for kind in (SPARSE, sparse.csr_array(SPARSE)):
-        check_same(kind.asformat(name), SPARSE.toarray().astype(dtype), dtype, shuffle=True)
+    for matrix in (SPARSE, VERY_SPARSE, sparse.csr_array(VERY_SPARSE)):
+        check_same(matrix.asformat(name), matrix.toarray().astype(dtype), dtype, shuffle=True)
 
 
 @pytest.mark.parametrize("element", ["u1", "?", "i8", "f8"])
 def test_sparse_matrices_of_any_element(element):
-    values = (SPARSE * 9).astype(element)
-    check_same(values, values.toarray().astype("f4"))
+    for matrix in (SPARSE, VERY_SPARSE):
+        values = (matrix * 9).astype(element)
+        check_same(values, values.toarray().astype("f4"))
+
+
+def test_a_first_layer_reads_sparse_rows_where_that_is_faster():
+    model = make(input_size=COLUMNS)
+    for use, matrix, where_they_lie in (
+        (model.fit, SPARSE, False),
+        (model.fit, VERY_SPARSE, True),
+        (model.train_on_batch, VERY_SPARSE, True),
+        (model.evaluate, SPARSE, True),
+        (model.fit, VERY_SPARSE.toarray(), False),
+    ):
+        use(matrix, Y)
+        assert model.plan.reads_sparse == where_they_lie
+        assert ("sparse_forward" in str(model.plan)) == where_they_lie
+
+
+def test_predictions_of_sparse_rows_do_not_depend_on_the_other_rows():
+    model = make(input_size=COLUMNS)
+    expected = model.predict(SPARSE)
+    for row in range(0, ROWS, 10):
+        np.testing.assert_array_equal(model.predict(SPARSE[row : row + 1])[0], expected[row])
+
+
+def test_a_first_layer_that_is_no_dense_one_gets_dense_rows():
+    scaled = [bp.layers.Rescaling(2.0), Dense(2)]
+    branches = [bp.layers.Branches([Dense(3), []]), Dense(2)]
+    dropped = [bp.layers.Dropout(0.1), Dense(2)]
+    for layers in (scaled, branches, dropped):
+        model = bp.Sequential(layers, "mse", "adam", seed=0)
+        model.fit(VERY_SPARSE, Y)
+        expected = model.predict(VERY_SPARSE.toarray())
+        np.testing.assert_allclose(model.predict(VERY_SPARSE), expected, rtol=1e-5)
+
+
+def test_gradients_on_sparse_rows():
+    model = make("float64", input_size=COLUMNS)
+    samples = data.features(VERY_SPARSE, dtype="float64")
+    network = model._require_network()
+    found = []
+    for inputs in (samples, VERY_SPARSE.toarray().astype(float)):
+        _, dX = network.differentiate(bp.samples.Samples(inputs, Y, None), training=True)
+        found.append((network.gradients.copy(), dX))
+    for got, wanted in zip(*found, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_full_batch_optimizers_on_sparse_rows():
+    ends = []
+    for inputs in (VERY_SPARSE, VERY_SPARSE.toarray()):
+        model = make("float64", optimizer=bp.optimizers.LBFGS(max_iter=10))
+        model.fit(inputs, Y)
+        ends.append(model.parameters.copy())
+    np.testing.assert_allclose(*ends, rtol=1e-6, atol=1e-8)
 
 
 def test_compressed_rows_are_not_copied():
@@ -260,9 +319,8 @@ def test_unsorted_and_repeated_entries_and_what_lies_behind_them():
     matrix = sparse.csr_matrix(
         (np.array([1, 2, 3, 4, 9.0]), np.array([2, 0, 2, 1, 99]), np.array([0, 3, 3, 4])), shape=(3, 3)
     )
-    np.testing.assert_array_equal(make(seed=1).predict(matrix), make(seed=1).predict(np.array(
-        [[2, 0, 4], [0, 0, 0], [0, 4, 0.0]]
-    )))  # fmt: skip
+    expected = make(seed=1).predict(np.array([[2, 0, 4], [0, 0, 0], [0, 4, 0.0]]))
+    np.testing.assert_allclose(make(seed=1).predict(matrix), expected, rtol=1e-6)
     empty = sparse.csr_matrix((4, 3), dtype="f4")
     np.testing.assert_array_equal(make(seed=1).predict(empty), make(seed=1).predict(np.zeros((4, 3))))
 

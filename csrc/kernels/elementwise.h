@@ -44,12 +44,11 @@ static void rescale(double scale, double offset, int64_t rows, int64_t columns, 
 
 static void normalize(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *mean,
                       const void *variance, void *y, ptrdiff_t y_row) {
-    for (int64_t i = 0; i < rows; i++) {
-        FOR_EACH_SPAN(columns) {
-            const vec deviation = vec_max(vec_set(R(1e-7)), vec_sqrt(load_span(variance, span)));
-            const vec centered = load_span(ROW(x, i, x_row), span) - (mean ? load_span(mean, span) : vec_set(0));
-            store_span((real *)y + i * y_row, span, centered / deviation);
-        }
+    FOR_EACH_SPAN(columns) {
+        const vec deviation = vec_max(vec_set(R(1e-7)), vec_sqrt(load_span(variance, span)));
+        const vec center = mean ? load_span(mean, span) : vec_set(0);
+        for (int64_t i = 0; i < rows; i++)
+            store_span((real *)y + i * y_row, span, (load_span(ROW(x, i, x_row), span) - center) / deviation);
     }
 }
 

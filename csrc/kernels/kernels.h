@@ -126,6 +126,13 @@ typedef struct fbp_kernels {
     /* y[column[i]] += x[i] for n entries of a sparse row; a column that is not in 0 .. columns is passed over */
     void (*add_at)(int element, int64_t n, const void *x, const int32_t *column, int64_t columns, void *y);
 
+    /* sparse.h: n entries of a row X, values of the model's type. y += X M for rows of M from 0 to `rows`; and
+     * Y[column[e]] += value[e] x for columns from begin to end */
+    void (*add_weighted_rows)(int64_t n, const void *value, const int32_t *column, int64_t rows, int64_t columns,
+                              const void *m, ptrdiff_t m_row, void *y);
+    void (*add_to_rows)(int64_t n, const void *value, const int32_t *column, int64_t begin, int64_t end,
+                        int64_t columns, const void *x, void *y, ptrdiff_t y_row);
+
     /* gemm_tile.h */
     void (*block)(const fbp_block *block);
     /* packs B[k, n] (element [p, j] at b[p * b_row + j * b_column], one stride is 1) into groups,
@@ -176,7 +183,8 @@ typedef struct fbp_kernels {
                                       const void *saved, ptrdiff_t saved_row, const void *dy, ptrdiff_t dy_row,
                                       void *dx, ptrdiff_t dx_row);
 
-    /* elementwise.h: alpha, mean, variance hold one element per column; mean may be NULL (zeros). */
+    /* elementwise.h: alpha, mean, variance hold one element per column; mean may be NULL (zeros). In rescale and
+     * normalize y may be x. */
     void (*prelu_forward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha, void *y,
                           ptrdiff_t y_row);
     void (*prelu_backward)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, const void *alpha,

@@ -21,6 +21,7 @@
 #include "optimizer.h"
 #include "reduce.h"
 #include "softmax.h"
+#include "sparse.h"
 
 #define TABLE_NAME JOIN(JOIN(fbp_kernels_, ISA), JOIN(_f, REAL_BITS))
 #define TEXT_(x) #x
@@ -36,6 +37,8 @@ const fbp_kernels TABLE_NAME = {
     .nc = NC / GROUP * GROUP,
     .convert = convert,
     .add_at = add_at,
+    .add_weighted_rows = add_weighted_rows,
+    .add_to_rows = add_to_rows,
     .block = block,
     .pack = pack,
     .narrow = narrow,

@@ -1,12 +1,15 @@
 /* Rows between the caller's matrices and the workspace; also the flat gradient, once for each row. The order of the
  * samples applies to what describes samples (inputs, targets, weights); results lie in the order of the positions.
- * Inputs of other elements become numbers of the model on the way, and sparse rows dense ones. */
+ * Inputs of other elements become numbers of the model on the way, and sparse rows dense ones; a first layer that only
+ * scales them does so while they are in the cache. */
 #include <string.h>
 
 #include "ops.h"
 
 /* Samples in random order come from anywhere: rows are asked for some time before they are copied. */
 enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8 };
+/* Rows that are scaled at a time: they stay in the first-level cache, and share what is computed once for a column. */
+enum { ROWS_AT_ONCE = 8 };
 
 static void ask_for(const char *row, size_t bytes) {
     for (size_t i = 0; i < bytes && i < FEW_LINES * LINE; i += LINE) __builtin_prefetch(row + i);
@@ -32,8 +35,8 @@ static inline __attribute__((always_inline)) void copy_short_rows(const size_t b
 }
 
 /* Inputs that are no rows of the model's own numbers: rows begin .. end of the batch, whose samples are the numbers
- * from order on (NULL: from position on) */
-static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end) {
+ * from order on (NULL: from position on); rows up to `last` are wanted next */
+static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end, int64_t last) {
     const fbp_source *s = &batch->source;
     const int64_t *order = batch->order ? batch->order + batch->position : NULL;
     const char *values = batch->arena[FBP_INPUTS];
@@ -44,7 +47,7 @@ static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t 
         const int64_t sample = order ? order[i] : batch->position + i;
         void *out = at(to, batch, i);
         if (!s->starts) {
-            if (order && i + ROWS_AHEAD < end) ask_for(values + (size_t)order[i + ROWS_AHEAD] * row, row);
+            if (order && i + ROWS_AHEAD < last) ask_for(values + (size_t)order[i + ROWS_AHEAD] * row, row);
             batch->kernels->convert(s->element, to->columns, values + (size_t)sample * row, out);
             continue;
         }
@@ -57,37 +60,72 @@ static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t 
     }
 }
 
-static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
+/* rows begin .. end of a share that goes on to `last` */
+static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end,
+                      int64_t last) {
     const int gathers = from->arena == FBP_INPUTS || from->arena == FBP_TARGETS || from->arena == FBP_SAMPLE_WEIGHTS;
-    if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
     const int64_t element = (int64_t)batch->kernels->element;
     const size_t bytes = (size_t)(to->columns * element);
     const int64_t *order = gathers && batch->order ? batch->order + batch->position : NULL;
     const int64_t from_step = from->per_row ? from->stride * element : 0, to_step = to->stride * element;
     const char *source = at(from, batch, from->arena <= FBP_WORKSPACE || order ? 0 : batch->position);
     char *out = at(to, batch, to->arena == FBP_WORKSPACE ? 0 : batch->position);
-    fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
     if (from->arena == FBP_INPUTS && (batch->source.converts || batch->source.starts)) {
-        gather_inputs(to, batch, share.begin, share.end);
+        gather_inputs(to, batch, begin, end, last);
         return;
     }
+    const fbp_range rows = {begin, end};
     switch (bytes) {
-    case 4: copy_short_rows(4, share, out, to_step, source, from_step, order); return;
-    case 8: copy_short_rows(8, share, out, to_step, source, from_step, order); return;
-    case 16: copy_short_rows(16, share, out, to_step, source, from_step, order); return;
-    case 32: copy_short_rows(32, share, out, to_step, source, from_step, order); return;
+    case 4: copy_short_rows(4, rows, out, to_step, source, from_step, order); return;
+    case 8: copy_short_rows(8, rows, out, to_step, source, from_step, order); return;
+    case 16: copy_short_rows(16, rows, out, to_step, source, from_step, order); return;
+    case 32: copy_short_rows(32, rows, out, to_step, source, from_step, order); return;
     default: break;
     }
-    for (int64_t i = share.begin; i < share.end; i++) {
-        if (order && i + ROWS_AHEAD < share.end) ask_for(source + order[i + ROWS_AHEAD] * from_step, bytes);
+    for (int64_t i = begin; i < end; i++) {
+        if (order && i + ROWS_AHEAD < last) ask_for(source + order[i + ROWS_AHEAD] * from_step, bytes);
         copy_row(out + i * to_step, source + (order ? order[i] : i) * from_step, bytes);
     }
 }
 
+static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
+    if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
+    const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
+    copy_rows(from, to, batch, share.begin, share.end, share.end);
+}
+
 void fbp_op_gather(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    copy_rows(&op->operand[0], &op->operand[1], batch, member);
+    copy_share(&op->operand[0], &op->operand[1], batch, member);
 }
 
 void fbp_op_scatter(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    copy_rows(&op->operand[0], &op->operand[1], batch, member);
+    copy_share(&op->operand[0], &op->operand[1], batch, member);
+}
+
+/* a few rows of the share at a time: `begin` walks along it, `end` is where the few end */
+#define FOR_SOME_ROWS(share)                                                                                 \
+    for (int64_t begin = (share).begin, end;                                                                 \
+         end = begin + ROWS_AT_ONCE < (share).end ? begin + ROWS_AT_ONCE : (share).end, begin < (share).end; \
+         begin = end)
+
+void fbp_op_gather_rescale(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *out = &op->operand[1];
+    if (!batch->arena[op->operand[0].arena]) return;
+    const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
+    FOR_SOME_ROWS(share) {
+        copy_rows(&op->operand[0], out, batch, begin, end, share.end);
+        batch->kernels->rescale(op->attribute[0], op->attribute[1], end - begin, out->columns, at(out, batch, begin),
+                                out->stride, at(out, batch, begin), out->stride);
+    }
+}
+
+void fbp_op_gather_normalize(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+    const fbp_tensor *o = op->operand, *out = &o[3];
+    if (!batch->arena[o[0].arena]) return;
+    const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
+    FOR_SOME_ROWS(share) {
+        copy_rows(&o[0], out, batch, begin, end, share.end);
+        batch->kernels->normalize(end - begin, out->columns, at(out, batch, begin), out->stride, at(&o[1], batch, 0),
+                                  at(&o[2], batch, 0), at(out, batch, begin), out->stride);
+    }
 }

@@ -16,7 +16,7 @@ ARENAS = (
     "gradients",  # mirrors parameters
     "state",  # optimizer slots, each mirrors parameters
     "workspace",  # activations and deltas of one batch
-    # matrices of the caller, one row per sample; only gather and scatter touch the first four
+    # matrices of the caller, one row per sample; only gather, scatter and sparse_... touch the first four
     "inputs",
     "targets",
     "outputs",
@@ -95,15 +95,22 @@ Attribute: TypeAlias = float | int | bool | str | Callable[..., Any]
 PYTHON = "python_"
 
 
+# Operations that read sparse inputs where they lie; a plan that has one takes no others.
+SPARSE = "sparse_"
+
 # Operations that may take the rows of a batch block by block: csrc/ops.def. Rows do not mix in them, but in
 # gradients.
 ROW_OPERATIONS = frozenset(
     (
         "gather",
+        "gather_rescale",
+        "gather_normalize",
         "scatter",
         "dense_forward",
         "dense_backward_weight",
         "dense_backward_input",
+        "sparse_forward",
+        "sparse_backward_weight",
         "activation_forward",
         "activation_backward",
         "softmax_forward",
@@ -284,6 +291,11 @@ class Plan:
     def calls_python(self) -> tuple[str, ...]:
         """Names of the layers of operations that call what users wrote; "" for the loss."""
         return tuple(op.layer for op in self.ops if op.kind.startswith(PYTHON))
+
+    @property
+    def reads_sparse(self) -> bool:
+        """Whether inputs must be sparse rows."""
+        return any(op.kind.startswith(SPARSE) for op in self.ops)
 
     @property
     def trained_size(self) -> int:

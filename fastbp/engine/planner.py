@@ -3,7 +3,8 @@
 1. The layers write themselves into a graph, forward and then backward.
 2. The loss takes the output activation together with itself where the pair has a stable form.
 3. What the gradients do not need moves to the phase "input_gradient".
-4. An activation next to a matrix product becomes part of it.
+4. An activation next to a matrix product becomes part of it, a layer that scales the inputs part of their
+   gather; a first dense layer may read sparse inputs without any.
 5. Values get their places in memory.
 6. Penalties, and the optimizer's update of the flat arrays, come from update_planner.py.
 """
@@ -17,7 +18,7 @@ from typing import Literal
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
 from fastbp.engine.layout import place_parameters, place_workspace
-from fastbp.engine.plan import ACTIVATIONS, PHASES, ROW_OPERATIONS, Op, Parameter, Plan, Tensor
+from fastbp.engine.plan import ACTIVATIONS, PHASES, ROW_OPERATIONS, SPARSE, Op, Parameter, Plan, Tensor
 from fastbp.engine.update_planner import UpdatePlan
 from fastbp.layer import Layer, name_layers
 from fastbp.losses import Loss
@@ -35,6 +36,7 @@ def build(
     seed: int = 0,
     target_columns: int | None = None,
     one_pass: Literal["", "inference", "training"] = "",
+    sparse: bool = False,
 ) -> Plan:
     """Plan a network. No array is allocated, and equal arguments give equal plans.
 
@@ -60,6 +62,9 @@ def build(
     one_pass : {"", "inference", "training"}
         Whether each run asks for all phases that belong together: from "gather" to "loss", or to "update".
         Then a tall batch may go through the network block by block, and stay in the cache.
+    sparse : bool
+        Whether inputs will be sparse rows: a first dense layer then reads them where they lie, and each run
+        must ask for all phases that do so.
 
     Returns
     -------
@@ -109,6 +114,7 @@ def build(
 
     # The sort is stable: within a phase the order of emission stands.
     nodes = _fuse(sorted(graph.nodes, key=lambda node: PHASES.index(node.phase)))
+    nodes = (_read_sparse if sparse else list)(_scale_inputs(nodes))
     places, swept, parameter_size = place_parameters(graph.declarations)
     update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     block_rows, lanes = None, 1
@@ -283,6 +289,45 @@ def _fuse(nodes: Sequence[Node]) -> list[Node]:
     return fused
 
 
+# Operations that the gather of the inputs does on the way, and what that is called.
+_SCALING = {"rescale": "gather_rescale", "normalize": "gather_normalize"}
+
+
+def _scale_inputs(nodes: Sequence[Node]) -> list[Node]:
+    """Let the gather of the inputs scale them, where a first layer does so and nothing else reads them."""
+    gather = nodes[0]
+    x = gather.operands["out"]
+    readers = [node for node in nodes[1:] if x in node.operands.values()]
+    if len(readers) != 1 or readers[0].kind not in _SCALING:
+        return list(nodes)
+    scaling = readers[0]
+    numbers = {name: value for name, value in scaling.operands.items() if name not in ("x", "y")}
+    operands = {"source": gather.operands["source"], **numbers, "out": scaling.operands["y"]}
+    scaled = Node(_SCALING[scaling.kind], gather.phase, scaling.layer, operands, scaling.attributes)
+    return [scaled, *(node for node in nodes[1:] if node is not scaling)]
+
+
+# Operations that can read sparse inputs where they lie, and what they are called then.
+_SPARSE = {"dense_forward": "sparse_forward", "dense_backward_weight": "sparse_backward_weight"}
+
+
+def _read_sparse(nodes: Sequence[Node]) -> list[Node]:
+    """Let a first dense layer read sparse inputs itself, where nothing else reads them: no gather is left."""
+    gather = nodes[0]
+    x = gather.operands["out"]
+    readers = [node for node in nodes[1:] if x in node.operands.values()]
+    if gather.kind != "gather" or not all(node.kind in _SPARSE for node in readers):
+        return list(nodes)
+    for node in readers:
+        node.kind = _SPARSE[node.kind]
+        node.operands = {"source": gather.operands["source"]} | node.operands
+        del node.operands["x"]
+    return list(nodes[1:])
+
+
+# Entries that are stored, for estimates: one in so many.
+_STORED = 64
+
 # ---- plain data ----------------------------------------------------------------------------------
 
 # Rough floating-point operations per element, enough to tell a small net from a large one.
@@ -302,7 +347,9 @@ _WORK = {
     "prelu_backward": 6,
     "gaussian_noise": 60,
     "rescale": 2,
+    "gather_rescale": 2,
     "normalize": 8,
+    "gather_normalize": 8,
     "copy_columns": 1,
     "add": 1,
     "embedding_forward": 1,
@@ -318,6 +365,8 @@ def _op(node: Node, places: dict[Value, Tensor], batch_size: int) -> Op:
     matrix = operands.get("weight") or operands.get("weight_grad")
     if matrix is not None:
         flops = 2 * batch_size * matrix.rows * matrix.columns
+        if node.kind.startswith(SPARSE):
+            flops //= _STORED
     else:
         flops = _WORK.get(node.kind, 0) * batch_size * max(tensor.columns for tensor in present)
     return Op(node.kind, node.phase, operands, dict(node.attributes), node.layer, flops)

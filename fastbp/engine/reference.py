@@ -52,6 +52,20 @@ def gather(run: Run, source: Array, out: Array) -> None:
 
 
 @operation
+def gather_rescale(run: Run, source: Array, out: Array, *, scale: float, offset: float) -> None:
+    """Copy the batch's rows and scale them."""
+    gather(run, source, out)
+    reference_layers.rescale(run, out, out, scale=scale, offset=offset)
+
+
+@operation
+def gather_normalize(run: Run, source: Array, mean: Array, variance: Array, out: Array) -> None:
+    """Copy the batch's rows and normalize each column."""
+    gather(run, source, out)
+    reference_layers.normalize(run, out, mean, variance, out)
+
+
+@operation
 def scatter(run: Run, source: Array, out: Array) -> None:
     """Copy the batch's rows back to the caller."""
     out[...] = source
@@ -207,6 +221,8 @@ class Program:
                     raise ValueError(f"{name}: expected rows of {width} columns, got {array.width}")
                 elements, found = array.values.dtype, len(array)
             else:
+                if name == "inputs" and self.plan.reads_sparse:
+                    raise TypeError("inputs: this plan takes sparse rows only")
                 elements, found = array.dtype, array.size // width
             if elements.name not in (ELEMENTS if name == "inputs" else (self.plan.dtype,)):
                 raise TypeError(f"{name}: expected elements of type {self.plan.dtype}, got {elements}")

@@ -38,6 +38,25 @@ def dense_backward_input(
     )
 
 
+# ---- dense, on sparse inputs ----
+
+
+@operation
+def sparse_forward(
+    run: Run, source: Array, weight: Array, bias: Array | None, y: Array, *, activation: str, alpha: float
+) -> None:
+    """Y = g(X W + b) of the batch's rows of the inputs."""
+    dense_forward(run, source, weight, bias, y, activation=activation, alpha=alpha)
+
+
+@operation
+def sparse_backward_weight(
+    run: Run, source: Array, dy: Array, weight_grad: Array, bias_grad: Array | None
+) -> None:
+    """∂L/∂W = Xᵀ δ, ∂L/∂b = the sum of δ's rows."""
+    dense_backward_weight(run, source, dy, weight_grad, bias_grad)
+
+
 # ---- activations ----
 
 

@@ -44,6 +44,11 @@ class SparseRows:
         """Rows and columns."""
         return len(self), self.width
 
+    @property
+    def density(self) -> float:
+        """Share of the entries that are stored."""
+        return float(self.starts[-1] - self.starts[0]) / max(len(self) * self.width, 1)
+
     def dense(self, rows: slice | NDArray[np.int64], dtype: np.dtype) -> NDArray[Any]:
         """Return some rows as a dense matrix."""
         begins, ends = self.starts[:-1][rows], self.starts[1:][rows]

@@ -7,6 +7,8 @@ from itertools import product
 
 import numpy as np
 
+from fastbp.engine.sparse import SparseRows
+
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 33, 47, 49, 257)
 SHAPES = tuple(zip(EDGES[5:] + EDGES[:5], EDGES, strict=True))  # (rows, columns)
 
@@ -148,6 +150,78 @@ def normalize(new, dtype, rng):
         yield column_wise(new("normalize", dtype, rows), rng, rows, columns, mean=mean, variance=variance)
 
 
+def gather_rescale(new, dtype, rng):
+    for rows, columns in SHAPES:
+        case = new("gather_rescale", dtype, rows, {"scale": -1.7, "offset": 0.3}, phase="gather_targets")
+        yield gathered(case, rng.normal(size=(rows, columns)))
+
+
+def gather_normalize(new, dtype, rng):
+    for rows, columns in SHAPES:
+        case = new("gather_normalize", dtype, rows, phase="gather_targets")
+        case.dense("mean", "parameters", rng.normal(size=columns))
+        case.dense("variance", "parameters", rng.uniform(0.5, 2, columns))
+        yield gathered(case, rng.normal(size=(rows, columns)))
+
+
+def gathered(case, values):
+    """The caller's rows, and where the operation leaves them."""
+    out = case.take("out", "inputs", values)
+    case.operands |= case.before.pop().operands
+    case.give("outputs", out)
+    return case
+
+
+def sparse_rows(rng, rows, columns):
+    """Rows of different lengths, unsorted, one with a column twice; counts of one byte at times."""
+    lengths = rng.integers(0, min(columns, 300) + 1, rows)
+    places = [rng.permutation(columns)[:n] for n in lengths]
+    if lengths[-1] > 1:
+        places[-1][-1] = places[-1][0]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = rng.normal(size=lengths.sum())
+    values = rng.integers(0, 9, lengths.sum(), np.uint8) if rows % 2 else values / np.sqrt(columns)
+    return SparseRows(values, np.concatenate(places).astype(np.int32), starts, columns)
+
+
+SPARSE_SHAPES = [
+    *zip(EDGES[5:] + EDGES[:5], EDGES, EDGES[9:] + EDGES[:9], strict=True),  # (rows, inputs, outputs)
+    (9, 600, 300),
+]
+KINDS = ("linear", "relu", "tanh")
+
+
+def sparse_forward(new, dtype, rng):
+    for number, (rows, inputs, outputs) in enumerate(SPARSE_SHAPES):
+        case = new("sparse_forward", dtype, rows, {"activation": KINDS[number % 3], "alpha": 0.0})
+        y = case.operands["y"] = case.workspace(outputs)
+        case.operands["source"] = read(case, sparse_rows(rng, rows, inputs))
+        case.dense("weight", "parameters", rng.normal(size=(inputs, outputs)))
+        case.operands["bias"] = None
+        if number % 3:
+            case.dense("bias", "parameters", rng.normal(size=(1, outputs)))
+        case.give("outputs", y)
+        yield case
+
+
+def read(case, inputs):
+    """Sparse inputs, which no gather takes to the workspace."""
+    case.data["inputs"], case.columns["inputs"] = inputs, inputs.width
+    return case._matrix("inputs", inputs.width)
+
+
+def sparse_backward_weight(new, dtype, rng):
+    for number, (rows, inputs, outputs) in enumerate(SPARSE_SHAPES):
+        case = new("sparse_backward_weight", dtype, rows, phase="backward")
+        case.operands["source"] = read(case, sparse_rows(rng, rows, inputs))
+        case.take("dy", "output_gradients", rng.normal(size=(rows, outputs)))
+        case.dense("weight_grad", "gradients", np.full((inputs, outputs), np.nan))
+        case.operands["bias_grad"] = None
+        if number % 3:
+            case.dense("bias_grad", "gradients", np.full((1, outputs), np.nan))
+        yield case
+
+
 def copy_columns(new, dtype, rng):
     for (rows, columns), accumulate in product(SHAPES, (False, True)):
         begin, place, count = columns // 3, columns // 4, columns - columns // 3
@@ -219,6 +293,7 @@ CASES = {
     for function in (
         batch_norm_forward, batch_norm_backward, layer_norm_forward, layer_norm_backward_parameters,
         layer_norm_backward_input, prelu_forward, prelu_backward, gaussian_noise, rescale, normalize,
-        copy_columns, add, clear, embedding_forward, embedding_backward,
+        gather_rescale, gather_normalize, sparse_forward, sparse_backward_weight, copy_columns, add, clear,
+        embedding_forward, embedding_backward,
     )
 }  # fmt: skip

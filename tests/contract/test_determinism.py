@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import fastbp
 from fastbp.engine import backend
@@ -76,6 +77,21 @@ def test_any_number_of_threads(schedule, engine, dtype):
         fastbp.set_num_threads(size)
         found.setdefault(trained(dtype, schedule), []).append(size)
     assert len(found) == 1, f"digests by threads: {found}"
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_any_number_of_threads_on_sparse_rows(schedule, engine, dtype):
+    rows, batch_size = SCHEDULES[schedule]
+    X = sparse.random_array((rows, 61), density=0.1, format="csr", rng=np.random.default_rng(0))
+    found = set()
+    for size in engine.teams:
+        fastbp.set_num_threads(size)
+        model = fastbp.Sequential([Dense(33, "tanh"), Dense(2)], "mse", "adam", dtype=dtype, seed=0)
+        model.fit(X, X[:, :2].toarray(), epochs=2, batch_size=batch_size)
+        assert "sparse_forward" in str(model.plan)
+        assert (model.plan.lanes > 1) == (schedule == "lanes")
+        found.add(digest(model, model.predict(X)))
+    assert len(found) == 1
 
 
 def test_team_by_the_work(engine, dtype):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.engine import planner
 from fastbp.engine.plan import ELEMENTS, Op, Plan, Tensor
 from fastbp.engine.sparse import SparseRows
+from fastbp.layers import Dense
 
 BATCH = 4
 WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100)
@@ -109,6 +111,38 @@ def test_sparse_rows_become_dense(element, engine, dtype, rng):
             np.testing.assert_array_equal(gathered(engine, inputs[2:9], dtype, 7), expected[2:9])
 
 
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_a_layer_reads_sparse_rows_of_any_element(element, engine, dtype, rng):
+    """Through the unit matrix: the numbers that a gather makes of them."""
+    for width in WIDTHS:
+        inputs = sparse_rows(element, width, rng)
+        inputs.values[:] = np.where(np.isfinite(inputs.values.astype("f4")), inputs.values, 1)
+        expected = inputs.dense(slice(None), np.dtype(dtype))
+        order = rng.permutation(11)
+        for size in engine.teams:
+            fastbp.set_num_threads(size)
+            got = multiplied(engine, inputs, dtype, 6, order=order, first=3)
+            np.testing.assert_array_equal(got, expected[order[3:9]])
+            np.testing.assert_array_equal(multiplied(engine, inputs[2:9], dtype, 7), expected[2:9])
+
+
+def multiplied(engine, inputs, dtype, count, order=None, first=0):
+    """Sparse rows times the unit matrix."""
+    width = inputs.width
+    plan = planner.build([Dense(width, use_bias=False)], width, dtype=dtype, batch_size=BATCH, sparse=True)
+    (weight,) = plan.parameters
+    parameters = np.zeros(plan.sizes["parameters"], dtype)
+    weight.tensor.matrix(parameters)[...] = np.eye(width)
+    state = np.zeros(plan.sizes["state"], dtype)
+    program = engine.program(plan, parameters, parameters.copy(), state, np.zeros(2, np.int64))
+    outputs = np.full((first + count, width), 77, dtype)
+    phases = ("gather", "forward", "output")
+    program.run(phases, first, count, inputs=inputs, outputs=outputs, order=order)
+    with pytest.raises(TypeError, match="sparse rows only"):
+        program.run(phases, 0, 1, inputs=np.ones((11, width), dtype), outputs=outputs)
+    return outputs[first:]
+
+
 def test_arrays_that_change_behind_the_engine_do_no_harm(engine, dtype):
     """Sparse inputs are checked when they come; whoever spoils them later gets other numbers, or an error."""
     for name, place, value in (
@@ -120,9 +154,10 @@ def test_arrays_that_change_behind_the_engine_do_no_harm(engine, dtype):
     ):
         inputs = SparseRows(np.ones(4), np.array([0, 1, 2, 0], np.int32), np.array([0, 2, 3, 4]), 3)
         getattr(inputs, name)[place] = value
-        try:
-            got = gathered(engine, inputs, dtype, 3)
-        except (IndexError, ValueError):
-            assert engine.name == "reference"
-            continue
-        assert got[2].tolist() == [1, 0, 0] or (name, place) == ("starts", 2)
+        for read in (gathered, multiplied):
+            try:
+                got = read(engine, inputs, dtype, 3)
+            except (IndexError, ValueError):
+                assert engine.name == "reference"
+                continue
+            assert got[2].tolist() == [1, 0, 0] or (name, place) == ("starts", 2)

@@ -27,12 +27,16 @@ def net(*stack, loss=None, optimizer=None, inputs=5, **options):
 
 WRITTEN = {
     "gather": ("out",),
+    "gather_rescale": ("out",),
+    "gather_normalize": ("out",),
     "scatter": ("out",),
     "dense_forward": ("y",),
     "activation_forward": ("y",),
     "softmax_forward": ("y",),
     "dropout_forward": ("y",),
     "dense_backward_weight": ("weight_grad", "bias_grad"),
+    "sparse_forward": ("y",),
+    "sparse_backward_weight": ("weight_grad", "bias_grad"),
     "dense_backward_input": ("dx",),
     "activation_backward": ("dx",),
     "softmax_backward": ("dx",),

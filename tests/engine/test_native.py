@@ -221,6 +221,18 @@ def test_copies_go_where_they_may(arena):
         compiled(plan)
 
 
+@pytest.mark.parametrize(
+    ("arena", "message"), [("targets", "read the inputs"), ("workspace", "read the inputs")]
+)
+def test_sparse_operations_read_inputs_only(arena, message):
+    plan = planner.build([Dense(3)], INPUTS, batch_size=ROWS, sparse=True)
+    source = replace(operand(plan, "sparse_forward", "source"), arena=arena)
+    plan = replace(plan, columns=plan.columns | {"targets": INPUTS})
+    plan, _ = changed(plan, "sparse_forward", operands={"source": source})
+    with pytest.raises(ValueError, match=message):
+        compiled(plan)
+
+
 def test_unknown_names():
     plan = make_plan()
     for fields in ({"kind": "convolution"}, {"phase": "afterwards"}):

@@ -226,6 +226,8 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
             layers.GaussianNoise(0.1),
         )
     )
+    plans += [net(layers.Rescaling(0.5), Dense(1)), net(layers.Normalization(), Dense(1))]
+    plans.append(net(Dense(1), sparse=True))
     seen = set()
     for op in (op for plan in plans for op in plan.ops):
         operands, attributes = SCHEMA[op.kind]
@@ -348,6 +350,39 @@ def test_a_loss_without_stable_form_leaves_the_activation_in_place():
 def test_outputs_that_the_loss_cannot_take(stack, loss, message):
     with pytest.raises(ValueError, match=message):
         net(*stack, loss=loss)
+
+
+def test_a_first_layer_that_scales_is_part_of_the_gather():
+    rescaling, normalization = layers.Rescaling(0.5, 1), layers.Normalization()
+    plan = net(rescaling, normalization, Dense(3))
+    assert lines(plan, "gather", "forward") == [
+        "gather_rescale rescaling",
+        "normalize normalization",
+        "dense_forward dense",
+    ]
+    assert plan.ops[0].attributes == {"scale": 0.5, "offset": 1}
+    assert lines(plan, "input_gradient")[1:] == ["normalize normalization", "rescale rescaling", "scatter"]
+    plan = net(layers.Flatten(), layers.Normalization(name="first"), Dense(3))
+    assert lines(plan, "gather", "forward") == ["gather_normalize first", "dense_forward dense"]
+    assert "gather_normalize" in str(plan)
+
+
+def test_a_first_layer_reads_sparse_inputs_itself():
+    plan = net(Dense(4, "relu"), Dense(3), loss="mse", sparse=True)
+    assert lines(plan, "gather", "forward") == ["sparse_forward dense relu", "dense_forward dense_1"]
+    assert lines(plan, "backward")[-1] == "sparse_backward_weight dense"
+    assert plan.reads_sparse and not net(Dense(4)).reads_sparse
+    forward = next(op for op in plan.ops if op.phase == "forward")
+    assert forward.operands["source"].arena == "inputs"
+    for stack in ([Dropout(0.5), Dense(3)], [layers.Residual([Dense(5)])], [layers.Rescaling(2), Dense(3)]):
+        assert net(*stack, sparse=True) == net(*stack)
+
+
+@pytest.mark.parametrize(
+    "stack", [[layers.Residual([layers.Rescaling(2)])], [layers.Branches([[layers.Rescaling(2)], []])]]
+)
+def test_inputs_that_others_read_too_are_scaled_by_themselves(stack):
+    assert lines(net(*stack), "gather") == ["gather"]
 
 
 def test_target_columns():

@@ -147,6 +147,8 @@ cdef class Program:
                 held = Buffer(array.values if isinstance(array, SparseRows) else array, name, None)
                 request.source.element = held.element(name)
                 request.source.converts = held.letter() != self.code
+                if self.plan.reads_sparse and not isinstance(array, SparseRows):
+                    raise TypeError("inputs: this plan takes sparse rows only")
             else:
                 held = Buffer(array, name, self.code, arena == 6 or arena == 8)
             rows = held.size() // max(width, 1)
