@@ -7,6 +7,7 @@ turn it into JSON and back, and to find it by name.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def custom_function(name: str) -> Callable[..., Any]:
     return function
 
 
+@functools.cache
 def constructor_parameters(kind: type) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class by name; those behind ``**arguments`` are its base's."""
     parameters = dict(inspect.signature(kind).parameters)

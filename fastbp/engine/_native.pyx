@@ -7,7 +7,8 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from libc.stdint cimport int32_t, int64_t
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -552,6 +553,25 @@ cdef class Frozen:
 
 
 cdef unsigned _FORWARD = sum([1 << PHASES.index(phase) for phase in ("gather", "forward", "output")])
+
+
+# ---- the order of samples ------------------------------------------------------------------------
+
+# How NumPy's bit generators begin in C: numpy/random/bitgen.h.
+cdef struct BitGenerator:
+    void *state
+    uint64_t (*next_uint64)(void *) noexcept nogil
+    uint32_t (*next_uint32)(void *) noexcept nogil
+
+
+def shuffle(order, capsule):
+    """Shuffle int64 numbers in place as RandomState.shuffle does, whose bit generator gives the capsule."""
+    cdef Buffer numbers = Buffer(order, "order", "q", True)
+    cdef BitGenerator *generator = <BitGenerator *>PyCapsule_GetPointer(capsule, "BitGenerator")
+    with nogil:
+        fbp_shuffle(
+            numbers.size(), <int64_t *>numbers.view.buf, generator.next_uint32, generator.state
+        )
 
 
 # ---- eager kernels -------------------------------------------------------------------------------

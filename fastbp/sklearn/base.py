@@ -158,14 +158,14 @@ class BaseMLP(BaseEstimator):
         rows = Rows(X, y, targets, None if sample_weight is None else sample_weight.astype(dtype))
         held_out = None if validation is None else self._validation_rows(*validation, dtype)
         with self._lock, threads(self.n_threads) if self.n_threads else nullcontext():
-            self._synchronise()
+            fresh = self._synchronise()
             if self.solver == "lbfgs":
                 if np.any(self.dropout) or self.normalization == "batch":
                     what = "dropout" if np.any(self.dropout) else "batch normalization"
                     raise ValueError(f"{what} needs a stochastic solver, but solver is 'lbfgs'")
-                train_lbfgs(self, rows)
+                train_lbfgs(self, rows, fresh)
             else:
-                train_stochastic(self, rows, held_out, incremental)
+                train_stochastic(self, rows, held_out, incremental, fresh)
         if not all(np.isfinite(values).all() for values in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -214,15 +214,16 @@ class BaseMLP(BaseEstimator):
         """The optimizer, with the learning rate that training has come to."""
         return self.model_.optimizer
 
-    def _synchronise(self) -> None:
+    def _synchronise(self) -> bool:
         """Let the network hold ``coefs_`` and ``intercepts_``, which a user may have replaced.
 
-        From then on they are live views of the network's weights.
+        From then on they are live views of the network's weights. Returns whether the network is a new one.
         """
         shapes = [np.shape(coef) for coef in self.coefs_]
         parts = self.activation, self.out_activation_, self.normalization, self.dropout, self._make_loss()
         recipe = repr((shapes, parts))
-        if "model_" not in self.__dict__ or recipe != self._recipe:
+        fresh = "model_" not in self.__dict__ or recipe != self._recipe
+        if fresh:
             seed = check_random_state(self.random_state).randint(2**31 - 1) if np.any(self.dropout) else 0
             self.model_ = build_model(
                 [np.asarray(coef) for coef in self.coefs_],
@@ -241,6 +242,7 @@ class BaseMLP(BaseEstimator):
                 if given[number] is not view:
                     view[...] = given[number]
                     given[number] = view
+        return fresh
 
     def _make_views(self) -> tuple[list[Array], list[Array]]:
         layers = dense_layers(self.model_)

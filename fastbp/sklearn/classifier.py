@@ -207,9 +207,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _encode(self, y: Any, dtype: Any) -> tuple[Array, int]:
         """Class numbers for softmax, zeros and ones for the logistic function."""
-        if self._label_binarizer.y_type_ == "multiclass" and np.ndim(y) == 1:
+        if np.ndim(y) == 1:
             numbers = np.searchsorted(self.classes_, y)
-            return numbers.astype(dtype).reshape(-1, 1), len(self.classes_)
+            many = self._label_binarizer.y_type_ == "multiclass"
+            return numbers.astype(dtype).reshape(-1, 1), len(self.classes_) if many else 1
         bits = self._label_binarizer.transform(y)
         return np.ascontiguousarray(bits, dtype), bits.shape[1]
 
