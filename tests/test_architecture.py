@@ -71,7 +71,7 @@ GROUPS = {
     "estimators": (
         "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.epochs sklearn.regressor "
         "sklearn.solvers",
-        "plan descriptions network training model machine data",
+        "plan descriptions choice network training model machine data",
     ),
     "command line": ("commands cli __main__", "basics machine tables package benchmark"),
 }

@@ -45,6 +45,18 @@ def both(name, **parameters):
 
 # ---- step by step --------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("generator", [np.random.MT19937, np.random.PCG64])
+def test_the_order_is_the_one_of_numpy(generator):
+    ours, theirs = (np.random.RandomState(generator(5)) for _ in range(2))
+    for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 1000, 70_000):
+        found, expected = np.arange(size), np.arange(size)
+        for _ in range(2):
+            epochs.shuffle(found, ours)
+            theirs.shuffle(expected)
+        assert np.array_equal(found, expected)
+    assert ours.randint(2**31) == theirs.randint(2**31)
+
 SMALL = {"hidden_layer_sizes": (20,), "max_iter": 50}
 CASES = {
     "adam": ({}, DIGITS, DIGIT, None),

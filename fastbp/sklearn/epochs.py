@@ -61,11 +61,11 @@ class Epochs:
         self.blocks = hasattr(X, "tocsr") and size > DENSE_BYTES
         self.X = X.tocsr() if self.blocks else dense(X, network.dtype)
         self._batches = 1  # of one call
-        # of each batch: its mean loss and the penalty on the weights before its step; their parts in the result
+        # of each batch: its mean loss, and the penalty on the weights before its step
         self._losses = np.empty((-(-len(targets) // batch_size), 2))
         sizes = np.full(len(self._losses), batch_size)
         sizes[-1] -= sizes.sum() - len(targets)
-        self._shares = np.outer(sizes / len(targets), (scale, 1.0))
+        self._shares = np.outer(sizes / len(targets), (scale, 1.0))  # of these in the loss of an epoch
 
     def run(self, order: NDArray[np.int64]) -> float:
         """Do a step for each batch in the given order of rows.

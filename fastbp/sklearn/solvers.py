@@ -85,8 +85,9 @@ def train_stochastic(
 ) -> None:
     """Train for up to ``max_iter`` epochs; for one when it is incremental.
 
-    A `fresh` network has the optimizer that it needs. Early stopping ends with the best weights. When it is incremental, the call after which the score stood
-    still for too long puts them back, and later calls leave them alone.
+    A `fresh` network has the optimizer that it needs. Early stopping ends with the best weights. When it is
+    incremental, the call after which the score stood still for too long puts them back, and later calls leave
+    them alone.
     """
     if incremental and hasattr(estimator, "stopped_"):
         return
@@ -292,6 +293,7 @@ def train_lbfgs(estimator: Any, rows: Rows, fresh: bool) -> None:
     network: Network = estimator.model_._require_network()
     if not fresh:
         estimator.model_.optimizer = make_optimizer(estimator)  # it makes no step, but knows alpha
+    estimator._optimizing = False
     layers = dense_layers(estimator.model_)
     views = [layer.weight.T for layer in layers] + [layer.parameters["bias"] for layer in layers]
     gradients = [layer.weight_grad.T for layer in layers] + [layer.gradients["bias"] for layer in layers]
