@@ -57,6 +57,7 @@ def test_the_order_is_the_one_of_numpy(generator):
         assert np.array_equal(found, expected)
     assert ours.randint(2**31) == theirs.randint(2**31)
 
+
 SMALL = {"hidden_layer_sizes": (20,), "max_iter": 50}
 CASES = {
     "adam": ({}, DIGITS, DIGIT, None),
