@@ -69,8 +69,8 @@ GROUPS = {
     ),
     "benchmark": ("workloads benchmark", "machine package"),
     "estimators": (
-        "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.epochs sklearn.regressor "
-        "sklearn.solvers",
+        "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.documentation sklearn.epochs "
+        "sklearn.regressor sklearn.solvers",
         "plan descriptions choice network training model machine data",
     ),
     "command line": ("commands cli __main__", "basics machine tables package benchmark"),

@@ -537,3 +537,11 @@ def test_bad_parameters(case):
     parameters, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         MLPClassifier(**parameters).fit(DIGITS, DIGIT)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_every_parameter_is_documented_in_the_order_of_the_signature(kind):
+    section = inspect.getdoc(kind).partition("Parameters\n----------\n")[2].partition("\n\nAttributes")[0]
+    heads = [line.partition(" : ")[0] for line in section.splitlines() if not line.startswith(" ")]
+    assert ", ".join(heads).split(", ") == list(inspect.signature(kind).parameters)
+    assert "{" not in inspect.getdoc(kind).replace('{"', "")

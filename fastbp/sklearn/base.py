@@ -27,6 +27,7 @@ from fastbp.model import Sequential
 from fastbp.network import Array
 from fastbp.optimizers import Optimizer
 from fastbp.sklearn.construction import build_model, dense_layers, initial_weights, make_optimizer
+from fastbp.sklearn.documentation import complete
 from fastbp.sklearn.epochs import DENSE_BYTES, dense
 from fastbp.sklearn.solvers import Rows, train_lbfgs, train_stochastic
 from fastbp.threads import threads
@@ -91,6 +92,10 @@ class BaseMLP(BaseEstimator):
     n_outputs_: int
     out_activation_: str
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.__doc__ = complete(cls.__doc__)
+
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the constructor's arguments under their names."""
         for name, value in arguments.items():
@@ -131,13 +136,40 @@ class BaseMLP(BaseEstimator):
 
     # ---- fitting ----
 
-    def _fit(
+    def fit(
         self,
         X: Any,
         y: Any,
-        sample_weight: Any,
-        validation: tuple[Any, Any, Any] | None,
-        incremental: bool,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n, features)
+            In float32 the network computes in float32, else in float64.
+        y : array_like, shape (n,) or (n, outputs)
+            Numbers; of a classifier classes, or zeros and ones for several labels.
+        sample_weight : array_like, shape (n,), optional
+        X_val, y_val, sample_weight_val : array_like, optional
+            Rows to validate on after each epoch, instead of some held out by early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data that cannot be right, and when the weights diverge.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
     ) -> Self:
         self._validate_params()
         hidden = _hidden_sizes(self.hidden_layer_sizes)
@@ -156,7 +188,7 @@ class BaseMLP(BaseEstimator):
         if first:
             self._start([X.shape[1], *hidden, self.n_outputs_], X.dtype, dtype)
         rows = Rows(X, y, targets, None if sample_weight is None else sample_weight.astype(dtype))
-        held_out = None if validation is None else self._validation_rows(*validation, dtype)
+        held_out = None if validation[0] is None else self._validation_rows(*validation, dtype)
         with self._lock, threads(self.n_threads) if self.n_threads else nullcontext():
             fresh = self._synchronise()
             if self.solver == "lbfgs":
