@@ -19,8 +19,8 @@ from fastbp.threads import available_cores
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def about(peers: Iterable[str], argv: Sequence[str] | None) -> dict[str, str]:
-    """Return facts by name."""
+def about(peers: Iterable[str], argv: Sequence[str] | None, program: str = "bench") -> dict[str, str]:
+    """Return facts by name; `program` is the module that was run."""
     facts = config()
     packages = {PEERS[peer].package: PEERS[peer].version for peer in peers}
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
@@ -34,7 +34,7 @@ def about(peers: Iterable[str], argv: Sequence[str] | None) -> dict[str, str]:
         "engine": f"{facts['backend']}, {facts['isa'] or 'NumPy'}",
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["python", "-m", "bench", *(sys.argv[1:] if argv is None else argv)]),
+        "command": shlex.join(["python", "-m", program, *(sys.argv[1:] if argv is None else argv)]),
     }
 
 

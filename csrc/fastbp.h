@@ -134,6 +134,11 @@ typedef struct {
 
 int fbp_program_run(fbp_program *program, const fbp_request *request, fbp_result *result);
 
+/* ---- the order of samples (shuffle.c) ---- */
+/* Fisher and Yates' shuffle, drawing as NumPy's RandomState.shuffle does: `draw` gives 32 random bits, of which as many
+ * as the last place has are taken, and taken anew while they are beyond it. n <= 2^32. */
+void fbp_shuffle(int64_t n, int64_t *values, uint32_t (*draw)(void *), void *generator);
+
 /* ---- eager (gemm.c) ---- */
 /* C[m, n] = A[m, k] B[k, n] with any strides of which one is 1, then the epilogue (NULL: none). */
 int fbp_matmul(const fbp_kernels *kernels, int64_t m, int64_t n, int64_t k, const void *a, ptrdiff_t a_row,

@@ -104,15 +104,19 @@ static const char *check_attributes(const fbp_op *op) {
     return NULL;
 }
 
+/* whether it goes through the flat arrays: once per batch, whatever the schedule */
+static int is_flat(const fbp_op *op) {
+    const char *operands = schemas[op->kind].operands;
+    return !strncmp(operands, "parameters", 10) || !strncmp(operands, "gradients", 9);
+}
+
 /* which operands have a row per sample, and the shapes that a kernel relies on when it walks several with one count */
 static const char *check_shapes(const fbp_op *op) {
     const fbp_tensor *o = op->operand;
     const char *name = schemas[op->kind].name;
     const int scatters = !strcmp(name, "scatter"), gathers = !strncmp(name, "gather", 6), copies = gathers || scatters;
     const int sparse = !strncmp(name, "sparse", 6);
-    const char *operands = schemas[op->kind].operands;
-    const int flat = !strncmp(operands, "parameters", 10) || !strncmp(operands, "gradients", 9);
-    unsigned per_row = flat ? 0 : ~0u; /* bit mask */
+    unsigned per_row = is_flat(op) ? 0 : ~0u; /* bit mask */
     int fits = 1;
     if (fbp_known_shapes(op, name, &per_row, &fits)) {
         /* shapes.c said all */
@@ -157,8 +161,7 @@ static const char *check_shapes(const fbp_op *op) {
 static const char *check_op(const fbp_op *op, const int64_t size[4], int64_t batch, int in_blocks) {
     if (op->kind < 0 || op->kind >= OPS) return "unknown operation";
     if (op->phase < 0 || op->phase >= FBP_PHASES) return "unknown phase";
-    if (in_blocks && op->phase != FBP_UPDATE && !schemas[op->kind].by_rows)
-        return "operation that needs the whole batch";
+    if (in_blocks && !schemas[op->kind].by_rows && !is_flat(op)) return "operation that needs the whole batch";
     unsigned optional;
     int count = words(schemas[op->kind].operands, &optional);
     for (int i = 0; i < FBP_OPERANDS; i++) {
@@ -284,7 +287,8 @@ static void run_together(const job *j, const fbp_batch *batch, const fbp_member 
         if (asked(j->request, p->ops[i].phase)) execute(p, &p->ops[i], batch, member);
 }
 
-/* Each member takes blocks of rows through all operations by itself; then gradients are added up and used. */
+/* Each member takes blocks of rows through all operations by itself; then gradients are added up, and the team shares
+ * what goes through the flat arrays. */
 static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *member) {
     const fbp_program *p = j->program;
     const int64_t element = (int64_t)p->kernels->element, gradients = p->size[FBP_GRADIENTS];
@@ -305,7 +309,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
             if (part.rows > p->schedule.block) part.rows = p->schedule.block;
             part.accumulate = block > mine.begin;
             for (int i = 0; i < p->count; i++)
-                if (p->ops[i].phase != FBP_UPDATE && asked(j->request, p->ops[i].phase))
+                if (schemas[p->ops[i].kind].by_rows && asked(j->request, p->ops[i].phase))
                     functions[p->ops[i].kind](&p->ops[i], &part, &alone);
         }
         const int64_t first = mine.begin * p->schedule.block;
@@ -319,7 +323,8 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
         fbp_team_wait(member);
     }
     for (int i = 0; i < p->count; i++)
-        if (p->ops[i].phase == FBP_UPDATE && asked(j->request, FBP_UPDATE)) execute(p, &p->ops[i], batch, member);
+        if (!schemas[p->ops[i].kind].by_rows && asked(j->request, p->ops[i].phase))
+            execute(p, &p->ops[i], batch, member);
     if (member->index == 0) batch->row_loss[0] = sum_of(p->lane_loss, lanes);
 }
 

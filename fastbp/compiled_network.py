@@ -160,7 +160,7 @@ class CompiledNetwork:
 
     @property
     def _predict_batch(self) -> int:
-        kinds = (op.kind for op in self.plan.ops if op.phase != "update")
+        kinds = (op.kind for op in self.plan.ops if not op.is_flat)
         return PREDICT_BATCH if ROW_OPERATIONS.issuperset(kinds) else PREDICT_WHOLE
 
     @property

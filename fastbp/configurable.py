@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T", bound="Configurable")
 
 _CUSTOM = "custom."  # in front of the names of users' classes
+# of each class that was asked for: to read a signature takes longer than to plan a layer
+_parameters: WeakKeyDictionary[type, dict[str, inspect.Parameter]] = WeakKeyDictionary()
 _custom_objects: ContextVar[Mapping[str, Any] | None] = ContextVar("custom_objects", default=None)
 
 
@@ -49,6 +52,12 @@ def custom_function(name: str) -> Callable[..., Any]:
 
 def constructor_parameters(kind: type) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class by name; those behind ``**arguments`` are its base's."""
+    if kind not in _parameters:
+        _parameters[kind] = _read_parameters(kind)
+    return _parameters[kind]
+
+
+def _read_parameters(kind: type) -> dict[str, inspect.Parameter]:
     parameters = dict(inspect.signature(kind).parameters)
     rest = next((name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
     if rest is None or kind is object:

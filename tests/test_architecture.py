@@ -26,7 +26,7 @@ GROUPS = {
         "engine.reference engine.reference_dense engine.reference_losses engine.reference_layers "
         "engine.operations engine.formulas engine.updates engine.random engine.segments engine._native "
         "engine.native.buffers engine.native.machine engine.native.schema engine.native.program "
-        "engine.native.frozen engine.native.kernels",
+        "engine.native.frozen engine.native.shuffle engine.native.kernels",
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),
@@ -74,9 +74,9 @@ GROUPS = {
     ),
     "benchmark": ("workloads benchmark", "machine package"),
     "estimators": (
-        "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.epochs sklearn.regressor "
-        "sklearn.solvers",
-        "plan descriptions network training model machine data",
+        "sklearn sklearn.base sklearn.classifier sklearn.construction sklearn.documentation sklearn.epochs "
+        "sklearn.regressor sklearn.solvers",
+        "plan descriptions choice network training model machine data",
     ),
     "command line": ("commands cli __main__", "basics machine tables package benchmark"),
 }

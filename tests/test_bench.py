@@ -302,6 +302,26 @@ def test_goals_are_those_of_the_seven_networks():
     assert goals.all_goals([]) == []
 
 
+def test_whole_fits_beside_scikit_learn(tmp_path, capsys, monkeypatch):
+    fit = pytest.importorskip("bench.sklearn_fit")
+    rows = fit.make_classification(120, 20, random_state=0)
+    monkeypatch.setattr(fit, "TABLES", {"small": fit.Table(lambda: rows, (8,), 3)})
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    page = tmp_path / "folder" / "fit.md"
+    fit.main(["--tables", "small", "--rounds", "1", "--report", str(page)])
+    assert before is None or os.sched_getaffinity(0) == before
+    printed, text = capsys.readouterr().out, page.read_text("utf-8")
+    found = [line for line in text.splitlines() if line.startswith("| small 120 × 20 | 20-8-1 |")]
+    lines = [line.split(" | ") for line in found]
+    assert [line[3:5] for line in lines] == 2 * [[s, d] for s in fit.SOLVERS for d in fit.DTYPES]
+    assert all(float(line[-1].strip(" |")) < 1e-5 for line in lines)  # the losses
+    assert all(fit.title(cores) in part for cores in fit.CORES for part in (printed, text))
+    assert f"| commit | {bench.about([], None)['commit']} |" in text
+    assert fit.flops(10, [4, 3, 2], 5) == 5 * 2 * 10 * (2 * 12 + 3 * 6)
+    with pytest.raises(SystemExit):
+        fit.main(["--tables", "large"])
+
+
 # ---- tables ----
 
 

@@ -45,6 +45,19 @@ def both(name, **parameters):
 
 # ---- step by step --------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("generator", [np.random.MT19937, np.random.PCG64])
+def test_the_order_is_the_one_of_numpy(generator):
+    ours, theirs = (np.random.RandomState(generator(5)) for _ in range(2))
+    for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 1000, 70_000):
+        found, expected = np.arange(size), np.arange(size)
+        for _ in range(2):
+            epochs.shuffle(found, ours)
+            theirs.shuffle(expected)
+        assert np.array_equal(found, expected)
+    assert ours.randint(2**31) == theirs.randint(2**31)
+
+
 SMALL = {"hidden_layer_sizes": (20,), "max_iter": 50}
 CASES = {
     "adam": ({}, DIGITS, DIGIT, None),
@@ -524,3 +537,11 @@ def test_bad_parameters(case):
     parameters, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         MLPClassifier(**parameters).fit(DIGITS, DIGIT)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_every_parameter_is_documented_in_the_order_of_the_signature(kind):
+    section = inspect.getdoc(kind).partition("Parameters\n----------\n")[2].partition("\n\nAttributes")[0]
+    heads = [line.partition(" : ")[0] for line in section.splitlines() if not line.startswith(" ")]
+    assert ", ".join(heads).split(", ") == list(inspect.signature(kind).parameters)
+    assert "{" not in inspect.getdoc(kind).replace('{"', "")

@@ -1,5 +1,5 @@
 # What the extension sees of the C core, declared once.
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "fastbp.h":
@@ -130,6 +130,9 @@ cdef extern from "fastbp.h":
 
     int fbp_program_run(fbp_program *program, const fbp_request *request, fbp_result *result) nogil
 
+    void fbp_shuffle(
+        int64_t n, int64_t *values, uint32_t (*draw)(void *) noexcept nogil, void *generator
+    ) nogil
     int fbp_matmul(
         const fbp_kernels *kernels, int64_t m, int64_t n, int64_t k, const void *a, ptrdiff_t a_row,
         ptrdiff_t a_step, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *c, ptrdiff_t c_row,

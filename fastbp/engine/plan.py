@@ -197,6 +197,11 @@ class Op:
     layer: str = ""
     flops: int = 0
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether it goes through the flat arrays, once per batch: an optimizer's step, a penalty."""
+        return next(iter(self.operands)) in ("parameters", "gradients")
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

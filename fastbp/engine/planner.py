@@ -118,8 +118,7 @@ def build(
     places, swept, parameter_size = place_parameters(graph.declarations)
     update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     block_rows, lanes = None, 1
-    kinds = [node.kind for node in nodes] + [op.kind for op in update.ops if op.phase != "update"]
-    if one_pass and ROW_OPERATIONS.issuperset(kinds):
+    if one_pass and ROW_OPERATIONS.issuperset(node.kind for node in nodes):
         block_rows, lanes = schedule(batch_size, parameter_size if one_pass == "training" else 0)
     workspace, workspace_size = place_workspace(nodes, block_rows or batch_size)
     places |= workspace

@@ -174,7 +174,7 @@ class Program:
         return run.loss_sum, run.weight_sum
 
     def _run_batch(self, run: Run, ops: Sequence[Op], accumulation: int) -> None:
-        """Take the batch through the operations, a block of rows at a time, and update at the end."""
+        """Take the batch through the operations, a block of rows at a time, and then the flat arrays."""
         position, rows, block = run.position, run.rows, self.plan.block_rows or self.plan.batch_size
         weights = run.arenas["sample_weights"]
         run.batch_weight = float(rows)
@@ -187,18 +187,20 @@ class Program:
             run.weight_sum += run.batch_weight
         else:
             run.batch_weight = 0.0
+        adds_up = block < rows and any(op.phase == "backward" for op in ops)
         gradients = np.zeros_like(self.gradients)
         for run.first_row in range(0, rows, block):
             run.position, run.rows = position + run.first_row, min(block, rows - run.first_row)
             for op in ops:
-                if op.phase != "update":
+                if not op.is_flat:
                     self._execute(run, op)
-            if block < rows:
+            if adds_up:
                 gradients += self.gradients
-        if block < rows:
+        if adds_up:
             self.gradients[...] = gradients
-        for op in ops:  # a step waits until all of its gradients are there
-            if op.phase == "update" and (op.kind == "accumulate" or run.waiting == accumulation - 1):
+        complete = run.waiting == accumulation - 1  # a step waits until all of its gradients are there
+        for op in ops:
+            if op.is_flat and (op.phase != "update" or op.kind == "accumulate" or complete):
                 self._execute(run, op)
 
     def _check_matrices(self, arenas: dict[str, Array | SparseRows | None], end: int, picked: bool) -> None:

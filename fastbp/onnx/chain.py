@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 import numpy as np
 
 from fastbp.onnx.affine import affine
 from fastbp.onnx.composite import composite_activation
-from fastbp.onnx.operators import RULES, Link, biased_product, prelu, refuse, rule_name, vector
+from fastbp.onnx.operators import (
+    RULES,
+    Link,
+    biased_product,
+    prelu,
+    refuse,
+    rule_name,
+    two_classes,
+    vector,
+)
 from fastbp.onnx.reading import OnnxGraph
 
 
-def chain(graph: OnnxGraph, result: str, source: str) -> list[tuple[Any, Link]]:
-    """Return nodes and links from a value back to another one.
+def chain(graph: OnnxGraph, result: str, source: str, seen: set[str] | None = None) -> list[tuple[Any, Link]]:
+    """Return nodes and links from a value back to another one; values that were `seen` must not come again.
 
     Raises
     ------
@@ -21,21 +31,24 @@ def chain(graph: OnnxGraph, result: str, source: str) -> list[tuple[Any, Link]]:
         Naming the first node, seen from the result, that has no layer.
     """
     links: list[tuple[Any, Link]] = []
-    name, seen = result, {result}
+    name, seen, own = result, set() if seen is None else seen, set()
     while name != source:
         node = graph.producers.get(name)
         if node is None:
             raise ValueError(f"its output {result!r} comes from {name!r}, which nothing makes of the input")
-        link = _link(graph, node, name)
+        if name in own:
+            raise ValueError(f"{graph.describe(node)} depends on its own result")
+        if name in seen:
+            raise refuse(graph, node, "its result goes two ways that do not meet again before the next layer")
+        own.add(name)
+        seen.add(name)
+        link = _link(graph, node, name, seen)
         links.append((node, link))
         name = link.below
-        if name in seen:
-            raise ValueError(f"{graph.describe(node)} depends on its own result")
-        seen.add(name)
     return links
 
 
-def _link(graph: OnnxGraph, node: Any, name: str) -> Link:
+def _link(graph: OnnxGraph, node: Any, name: str, seen: set[str]) -> Link:
     function = RULES.get(rule_name(node))
     single = len(graph.data_inputs(node)) == 1
     # what takes one value is looked up; several operators may also be one activation together
@@ -44,7 +57,9 @@ def _link(graph: OnnxGraph, node: Any, name: str) -> Link:
         layer, below = found
         return Link(below, layer)
     if rule_name(node) == "Add":
-        return _sum(graph, node)
+        return _sum(graph, node, seen)
+    if rule_name(node) == "Concat":
+        return two_classes(graph, node) or _side_by_side(graph, node, seen)
     if rule_name(node) == "Where":
         return _where_prelu(graph, node)
     if function is None:
@@ -56,7 +71,7 @@ def _link(graph: OnnxGraph, node: Any, name: str) -> Link:
 _MAYBE_COMPOSITE = ("Add", "Mul", "Div", "Log", "Max")
 
 
-def _sum(graph: OnnxGraph, node: Any) -> Link:
+def _sum(graph: OnnxGraph, node: Any, seen: set[str]) -> Link:
     """Return the layer of a bias, of an offset, of a PReLU in the form of Keras, or of a residual."""
     names = graph.data_inputs(node)
     if len(names) == 1:
@@ -66,9 +81,8 @@ def _sum(graph: OnnxGraph, node: Any) -> Link:
         return affine(graph, node)
     if len(names) != 2 or names[0] == names[1]:
         raise refuse(graph, node, "expected a sum of two values")
-    return (
-        _keras_prelu(graph, *names) or _keras_prelu(graph, *reversed(names)) or _residual(graph, node, names)
-    )
+    found = _keras_prelu(graph, *names) or _keras_prelu(graph, *reversed(names))
+    return found or _residual(graph, node, names, seen)
 
 
 def _keras_prelu(graph: OnnxGraph, above: str, below: str) -> Link | None:
@@ -106,12 +120,12 @@ def _operator(graph: OnnxGraph, name: str, kind: str) -> Any:
     return node if node is not None and rule_name(node) == kind else None
 
 
-def _residual(graph: OnnxGraph, node: Any, names: list[str]) -> Link:
+def _residual(graph: OnnxGraph, node: Any, names: list[str], seen: set[str]) -> Link:
     """x + f(x)."""
     first, second = names
     for x, through in ((first, second), (second, first)):
         if _comes_from(graph, through, x):
-            return Link(x, inner=chain(graph, through, x))
+            return Link(x, inner=chain(graph, through, x, seen))
     raise refuse(graph, node, "a sum of two values must be x + f(x)")
 
 
@@ -126,3 +140,27 @@ def _comes_from(graph: OnnxGraph, name: str, source: str) -> bool:
                 seen.add(one)
                 queue.append(one)
     return False
+
+
+def _side_by_side(graph: OnnxGraph, node: Any, seen: set[str]) -> Link:
+    """Return the branches that end in a Concat, from the nearest value that all of them come from."""
+    names = graph.data_inputs(node)
+    if graph.attributes(node, axis=None)["axis"] not in (1, -1) or len(names) < len(node.input):
+        raise refuse(graph, node, "it must join columns that come from the data, axis=1")
+    if len(names) == 1:
+        return Link(names[0])
+    places = {name: number for number, name in enumerate(graph.producers)}
+    heads = [(-places.get(name, -1), name) for name in set(names)]
+    known = set(names)
+    heapq.heapify(heads)
+    while len(heads) > 1:  # the last of them cannot be what the others come from
+        place, name = heapq.heappop(heads)
+        producer = graph.producers.get(name)
+        for below in [] if producer is None else graph.data_inputs(producer):
+            if places.get(below, -1) >= -place:
+                raise refuse(graph, node, f"{below!r} is used before it is made")
+            if below not in known:
+                known.add(below)
+                heapq.heappush(heads, (-places.get(below, -1), below))
+    source = heads[0][1]
+    return Link(source, branches=[chain(graph, name, source, seen) for name in names])

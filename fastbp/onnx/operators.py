@@ -29,6 +29,10 @@ class Link:
         Attributes of the layer to assign; one with a single element is for all features.
     inner : list of (NodeProto, Link)
         What a residual adds, from its result back to its input; the layer is made of it.
+    branches : list of lists of (NodeProto, Link)
+        What lies side by side, each from its result back to the input; the layer is made of them.
+    columns : slice, ndarray of int64, or None
+        Which columns of the input are passed on.
     features : int or None
         Number of features that must come in; None for any.
     flattens : bool
@@ -41,6 +45,8 @@ class Link:
     layer: layers.Layer | None = None
     parameters: dict[str, Array] = field(default_factory=dict)
     inner: list[tuple[Any, Link]] = field(default_factory=list)
+    branches: list[list[tuple[Any, Link]]] = field(default_factory=list)
+    columns: slice | Array | None = None
     features: int | None = None
     flattens: bool = False
     by_row: bool = False
@@ -128,6 +134,36 @@ def _reshape(graph: OnnxGraph, node: Any) -> Link:
 @rule("ml.ZipMap")
 def _zip_map(graph: OnnxGraph, node: Any) -> Link:
     return Link(the_input(graph, node))
+
+
+# ---- columns, and rows of tables -----------------------------------------------------------------
+
+
+@rule("Slice")
+def _slice(graph: OnnxGraph, node: Any) -> Link:
+    below = the_input(graph, node)
+    starts, ends, axes, *steps = (graph.constants[name].tolist() for name in node.input[1:] if name)
+    if axes not in ([1], [-1]) or not len(starts) == len(ends) == 1:
+        raise refuse(graph, node, f"it must take columns, axes [1], got {axes}")
+    return Link(below, columns=slice(starts[0], ends[0], *(step[0] for step in steps)), by_row=True)
+
+
+@rule("Gather")
+def _gather(graph: OnnxGraph, node: Any) -> Link:
+    """Columns of the data by constant numbers, or rows of a constant table by numbers in the data."""
+    axis, table = graph.attributes(node, axis=0)["axis"], graph.constants.get(node.input[0])
+    if table is None:
+        below, columns = the_input(graph, node), graph.constants[node.input[1]]
+        if axis not in (1, -1) or columns.ndim != 1 or columns.dtype.kind != "i":
+            raise refuse(graph, node, "it must take columns by a list of their numbers, axis=1")
+        return Link(below, columns=columns, by_row=True)
+    if axis != 0 or table.ndim != 2 or table.dtype.kind != "f":
+        raise refuse(graph, node, "it must take rows of a matrix, axis=0")
+    below = the_input(graph, node, 1)
+    cast = graph.producers.get(below)
+    if cast is not None and rule_name(cast) == "Cast":
+        below = the_input(graph, cast)
+    return Link(below, layers.Embedding(*table.shape), {"weight": table}, by_row=True)
 
 
 # ---- products ------------------------------------------------------------------------------------
@@ -290,8 +326,7 @@ def _softmax(graph: OnnxGraph, node: Any) -> Link:
     return Link(the_input(graph, node), layers.Softmax(), by_row=by_row)
 
 
-@rule("Concat")
-def _two_classes(graph: OnnxGraph, node: Any) -> Link:
+def two_classes(graph: OnnxGraph, node: Any) -> Link | None:
     """Return softmax over (0, z), which is (1 − sigmoid(z), sigmoid(z)): scikit-learn's two classes."""
     names = list(node.input)
     other = graph.producers.get(names[0])
@@ -308,7 +343,7 @@ def _two_classes(graph: OnnxGraph, node: Any) -> Link:
         layer = layers.Dense(2, activation="softmax", use_bias=False)
         weight = np.array([[0.0], [1.0]])
         return Link(the_input(graph, yes), layer, {"weight": weight}, features=1, by_row=True)
-    raise refuse(graph, node, "only (1 − p, p) of a sigmoid is known")
+    return None
 
 
 @rule("Dropout")

@@ -27,6 +27,7 @@ from fastbp.model import Sequential
 from fastbp.network import Array
 from fastbp.optimizers import Optimizer
 from fastbp.sklearn.construction import build_model, dense_layers, initial_weights, make_optimizer
+from fastbp.sklearn.documentation import complete
 from fastbp.sklearn.epochs import DENSE_BYTES, dense
 from fastbp.sklearn.solvers import Rows, train_lbfgs, train_stochastic
 from fastbp.threads import threads
@@ -91,6 +92,10 @@ class BaseMLP(BaseEstimator):
     n_outputs_: int
     out_activation_: str
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.__doc__ = complete(cls.__doc__)
+
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the constructor's arguments under their names."""
         for name, value in arguments.items():
@@ -131,13 +136,40 @@ class BaseMLP(BaseEstimator):
 
     # ---- fitting ----
 
-    def _fit(
+    def fit(
         self,
         X: Any,
         y: Any,
-        sample_weight: Any,
-        validation: tuple[Any, Any, Any] | None,
-        incremental: bool,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n, features)
+            In float32 the network computes in float32, else in float64.
+        y : array_like, shape (n,) or (n, outputs)
+            Numbers; of a classifier classes, or zeros and ones for several labels.
+        sample_weight : array_like, shape (n,), optional
+        X_val, y_val, sample_weight_val : array_like, optional
+            Rows to validate on after each epoch, instead of some held out by early stopping.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data that cannot be right, and when the weights diverge.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
     ) -> Self:
         self._validate_params()
         hidden = _hidden_sizes(self.hidden_layer_sizes)
@@ -156,16 +188,16 @@ class BaseMLP(BaseEstimator):
         if first:
             self._start([X.shape[1], *hidden, self.n_outputs_], X.dtype, dtype)
         rows = Rows(X, y, targets, None if sample_weight is None else sample_weight.astype(dtype))
-        held_out = None if validation is None else self._validation_rows(*validation, dtype)
+        held_out = None if validation[0] is None else self._validation_rows(*validation, dtype)
         with self._lock, threads(self.n_threads) if self.n_threads else nullcontext():
-            self._synchronise()
+            fresh = self._synchronise()
             if self.solver == "lbfgs":
                 if np.any(self.dropout) or self.normalization == "batch":
                     what = "dropout" if np.any(self.dropout) else "batch normalization"
                     raise ValueError(f"{what} needs a stochastic solver, but solver is 'lbfgs'")
-                train_lbfgs(self, rows)
+                train_lbfgs(self, rows, fresh)
             else:
-                train_stochastic(self, rows, held_out, incremental)
+                train_stochastic(self, rows, held_out, incremental, fresh)
         if not all(np.isfinite(values).all() for values in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -214,15 +246,16 @@ class BaseMLP(BaseEstimator):
         """The optimizer, with the learning rate that training has come to."""
         return self.model_.optimizer
 
-    def _synchronise(self) -> None:
+    def _synchronise(self) -> bool:
         """Let the network hold ``coefs_`` and ``intercepts_``, which a user may have replaced.
 
-        From then on they are live views of the network's weights.
+        From then on they are live views of the network's weights. Returns whether the network is a new one.
         """
         shapes = [np.shape(coef) for coef in self.coefs_]
         parts = self.activation, self.out_activation_, self.normalization, self.dropout, self._make_loss()
         recipe = repr((shapes, parts))
-        if "model_" not in self.__dict__ or recipe != self._recipe:
+        fresh = "model_" not in self.__dict__ or recipe != self._recipe
+        if fresh:
             seed = check_random_state(self.random_state).randint(2**31 - 1) if np.any(self.dropout) else 0
             self.model_ = build_model(
                 [np.asarray(coef) for coef in self.coefs_],
@@ -241,6 +274,7 @@ class BaseMLP(BaseEstimator):
                 if given[number] is not view:
                     view[...] = given[number]
                     given[number] = view
+        return fresh
 
     def _make_views(self) -> tuple[list[Array], list[Array]]:
         layers = dense_layers(self.model_)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.engine import backend
 from fastbp.network import Array, Network
 from fastbp.samples import Samples
 
@@ -24,6 +25,19 @@ def dense(X: Any, dtype: Any) -> Array:
     return np.ascontiguousarray(rows, dtype)
 
 
+def shuffle(order: NDArray[np.int64], random_state: np.random.RandomState) -> None:
+    """Shuffle in place, to what ``sklearn.utils.shuffle(order)`` returns.
+
+    The engine draws and swaps what ``RandomState.shuffle`` would, without a branch for each rejected draw.
+    """
+    native, generator = backend.native(), random_state._bit_generator
+    if native is None or len(order) > 2**32:
+        random_state.shuffle(order)
+    else:
+        with generator.lock:
+            native.shuffle(order, generator.capsule)
+
+
 class Epochs:
     """Runs a network over training rows, epoch by epoch.
 
@@ -34,10 +48,12 @@ class Epochs:
     targets : ndarray, shape (n, columns)
     weights : ndarray, shape (n,), or None
     batch_size : int
+    scale : float
+        What scikit-learn calls the loss, divided by what the engine does.
     """
 
     def __init__(
-        self, network: Network, X: Any, targets: Array, weights: Array | None, batch_size: int
+        self, network: Network, X: Any, targets: Array, weights: Array | None, batch_size: int, scale: float
     ) -> None:
         self.network, self.batch_size, self.targets = network, batch_size, targets
         self.weights = weights
@@ -45,19 +61,27 @@ class Epochs:
         self.blocks = hasattr(X, "tocsr") and size > DENSE_BYTES
         self.X = X.tocsr() if self.blocks else dense(X, network.dtype)
         self._batches = 1  # of one call
+        # of each batch: its mean loss, and the penalty on the weights before its step
+        self._losses = np.empty((-(-len(targets) // batch_size), 2))
+        sizes = np.full(len(self._losses), batch_size)
+        sizes[-1] -= sizes.sum() - len(targets)
+        self._shares = np.outer(sizes / len(targets), (scale, 1.0))  # of these in the loss of an epoch
 
-    def run(self, order: NDArray[np.int64]) -> NDArray[np.float64]:
+    def run(self, order: NDArray[np.int64]) -> float:
         """Do a step for each batch in the given order of rows.
 
         Returns
         -------
-        ndarray, shape (batches, 2)
-            The mean loss of each batch, and the penalty on the weights before its step.
+        float
+            Mean over rows of the loss of their batch, penalty included.
         """
-        losses = np.empty((-(-len(order) // self.batch_size), 2))
+        self._run(order, self._losses)
+        return float(np.vdot(self._shares, self._losses))
+
+    def _run(self, order: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
         if not self.blocks:
             self._steps(Samples(self.X, self.targets, self.weights), order, losses)
-            return losses
+            return
         row_bytes = self.X.shape[1] * np.dtype(self.network.dtype).itemsize
         batches = max(1, DENSE_BYTES // (row_bytes * self.batch_size))
         for first in range(0, len(losses), batches):
@@ -65,7 +89,6 @@ class Epochs:
             weights = None if self.weights is None else self.weights[rows]
             block = Samples(dense(self.X[rows], self.network.dtype), self.targets[rows], weights)
             self._steps(block, np.arange(len(rows)), losses[first : first + batches])
-        return losses
 
     def _steps(self, samples: Samples, order: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
         """Call the engine, as a rule once; more often where it takes long, at the pace of the last call."""
@@ -82,13 +105,6 @@ class Epochs:
             )
 
 
-def epoch_loss(losses: NDArray[np.float64], rows: int, batch_size: int, scale: float) -> float:
-    """Mean over rows of the loss of their batch, `scale` times what the engine calls the loss."""
-    sizes = np.full(len(losses), batch_size)
-    sizes[-1] = rows - batch_size * (len(losses) - 1)
-    return float(sizes @ (scale * losses[:, 0] + losses[:, 1]) / rows)
-
-
 class Objective:
     """The loss on all rows as a function of all coefficients, packed as scikit-learn packs them.
 
@@ -101,7 +117,7 @@ class Objective:
         Of the same, in the same order.
     samples : Samples
     scale : float
-        See :func:`epoch_loss`.
+        As of :class:`Epochs`.
     """
 
     def __init__(

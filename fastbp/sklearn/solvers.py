@@ -23,7 +23,7 @@ from fastbp.network import Array, Network
 from fastbp.optimizers import SGD
 from fastbp.samples import Samples
 from fastbp.sklearn.construction import dense_layers, make_optimizer
-from fastbp.sklearn.epochs import Epochs, Objective, dense, epoch_loss
+from fastbp.sklearn.epochs import Epochs, Objective, dense, shuffle
 
 SMALLEST_RATE = 1e-6
 """Where the adaptive learning rate ends."""
@@ -80,24 +80,27 @@ class Rows:
 # ---- stochastic gradient descent -----------------------------------------------------------------
 
 
-def train_stochastic(estimator: Any, rows: Rows, validation: Rows | None, incremental: bool) -> None:
+def train_stochastic(
+    estimator: Any, rows: Rows, validation: Rows | None, incremental: bool, fresh: bool
+) -> None:
     """Train for up to ``max_iter`` epochs; for one when it is incremental.
 
-    Early stopping ends with the best weights. When it is incremental, the call after which the score stood
-    still for too long puts them back, and later calls leave them alone.
+    A `fresh` network has the optimizer that it needs. Early stopping ends with the best weights. When it is
+    incremental, the call after which the score stood still for too long puts them back, and later calls leave
+    them alone.
     """
     if incremental and hasattr(estimator, "stopped_"):
         return
     network: Network = estimator.model_._require_network()
-    if not incremental or not estimator._optimizing:
+    if not fresh and not (incremental and estimator._optimizing):
         estimator.model_.optimizer = make_optimizer(estimator)
-        estimator._optimizing = True
     elif network.optimizer.l2_penalty != estimator.alpha:
         _change_penalty(estimator, network)
+    estimator._optimizing = True
     if estimator.early_stopping and validation is None:
         rows, validation = _split(estimator, rows)
     batch_size = _batch_size(estimator, len(rows))
-    epochs = Epochs(network, rows.X, rows.targets, rows.weights, batch_size)
+    epochs = Epochs(network, rows.X, rows.targets, rows.weights, batch_size, estimator._loss_scale())
     held_out = None if validation is None else validation.samples(network.dtype)
     order = np.arange(len(rows))
     if not incremental or not hasattr(estimator, "_best"):
@@ -110,13 +113,10 @@ def train_stochastic(estimator: Any, rows: Rows, validation: Rows | None, increm
             for epoch in range(most):
                 hooks.begin(epoch)
                 if estimator.shuffle:
-                    turns = np.arange(len(rows))  # what sklearn.utils.shuffle draws, without its checks
-                    estimator._random_state.shuffle(turns)
-                    order = order[turns]
-                losses = epochs.run(order)
+                    shuffle(order, estimator._random_state)
+                estimator.loss_ = epochs.run(order)
                 estimator.n_iter_ += 1
                 estimator.t_ += len(rows)
-                estimator.loss_ = epoch_loss(losses, len(rows), batch_size, estimator._loss_scale())
                 estimator.loss_curve_.append(estimator.loss_)
                 if estimator.verbose:
                     print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
@@ -288,10 +288,12 @@ def _hooks(estimator: Any, epochs: int) -> Iterator[_Hooks]:
 # ---- L-BFGS --------------------------------------------------------------------------------------
 
 
-def train_lbfgs(estimator: Any, rows: Rows) -> None:
-    """Minimise the loss on all rows with SciPy's L-BFGS-B."""
+def train_lbfgs(estimator: Any, rows: Rows, fresh: bool) -> None:
+    """Minimise the loss on all rows with SciPy's L-BFGS-B; a `fresh` network knows `alpha`."""
     network: Network = estimator.model_._require_network()
-    estimator.model_.optimizer = make_optimizer(estimator)  # it makes no step, but knows alpha
+    if not fresh:
+        estimator.model_.optimizer = make_optimizer(estimator)  # it makes no step, but knows alpha
+    estimator._optimizing = False
     layers = dense_layers(estimator.model_)
     views = [layer.weight.T for layer in layers] + [layer.parameters["bias"] for layer in layers]
     gradients = [layer.weight_grad.T for layer in layers] + [layer.gradients["bias"] for layer in layers]

@@ -50,7 +50,7 @@ def trained(dtype, schedule="together"):
     model = fastbp.Sequential(
         [
             Branches([Embedding(30, 7) if whole_batch else [], GaussianNoise(0.1)], [[0], range(1, 19)]),
-            Dense(24, "relu"),
+            Dense(24, "relu", kernel_regularizer="l1_l2"),
             Dropout(0.3),
             BatchNormalization() if whole_batch else LayerNormalization(),
             Residual([LayerNormalization(), Dense(24), PReLU()]),
@@ -63,6 +63,7 @@ def trained(dtype, schedule="together"):
         dtype=dtype,
         seed=4,
     )
+    model.optimizer.l2_penalty = 0.01
     weights = rng.uniform(0.5, 2, rows)
     model.fit(X, y, epochs=3, batch_size=batch_size, sample_weight=weights)
     assert (model.plan.lanes > 1) == (schedule == "lanes")

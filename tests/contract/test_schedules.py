@@ -17,6 +17,7 @@ from fastbp.layers import (
 )
 from fastbp.losses import CrossEntropy, MeanSquaredError
 from fastbp.optimizers import SGD
+from fastbp.regularizers import L1L2
 
 INPUTS = 5
 LOSSES = {
@@ -26,8 +27,10 @@ LOSSES = {
 
 
 def run(engine, dtype, loss, rows, block_rows, monkeypatch, weighted):
-    """Two steps over `rows` samples; return parameters, gradients, outputs and loss."""
+    """Two steps over `rows` samples; return parameters, gradients, outputs, losses and loss."""
     make, columns = LOSSES[loss]
+    optimizer = SGD(0.1, momentum=0.9)
+    optimizer.l2_penalty = 0.3
     if block_rows:
         monkeypatch.setattr(planner, "schedule", lambda batch_size, gradients: (block_rows, 3))
     plan = planner.build(
@@ -36,12 +39,12 @@ def run(engine, dtype, loss, rows, block_rows, monkeypatch, weighted):
             Dense(9, "tanh"),
             Dropout(0.3),
             Residual([LayerNormalization(), PReLU(), GaussianNoise(0.1)]),
-            Dense(17, "gelu"),
+            Dense(17, "gelu", kernel_regularizer=L1L2(0.01, 0.02), bias_regularizer="l1"),
             Dense(3),
         ],
         INPUTS,
         loss=make(),
-        optimizer=SGD(0.1, momentum=0.9),
+        optimizer=optimizer,
         dtype=dtype,
         batch_size=50,
         one_pass="training" if block_rows else "",
@@ -57,7 +60,7 @@ def run(engine, dtype, loss, rows, block_rows, monkeypatch, weighted):
     X, order = rng.normal(size=(rows, INPUTS)).astype(dtype), rng.permutation(rows)
     y = rng.integers(3, size=(rows, columns)).astype(dtype)
     weights = rng.random(rows).astype(dtype) if weighted else None
-    outputs = np.empty((rows, 3), dtype)
+    outputs, losses = np.empty((rows, 3), dtype), np.empty((-(-rows // 50), 2))
     phases = ("gather", "gather_targets", "forward", "output", "loss", "backward", "update")
     loss_sum, weight_sum = program.run(
         phases,
@@ -69,9 +72,10 @@ def run(engine, dtype, loss, rows, block_rows, monkeypatch, weighted):
         sample_weights=weights,
         order=order,
         learning_rates=np.full(-(-rows // 50), 0.1),
+        batch_losses=losses,
         training=True,
     )
-    return flat[0], flat[1], outputs, loss_sum / weight_sum
+    return flat[0], flat[1], outputs, losses, loss_sum / weight_sum
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -106,3 +110,20 @@ def test_the_planner_chooses_from_the_shapes():
     )
     assert wide.block_rows is None
     assert planner.build([Dense(4)], 3, batch_size=5000).block_rows is None
+
+
+def test_penalties_leave_tall_batches_their_lanes(engine, dtype, rng, monkeypatch):
+    """They run once per batch; losses and gradients are those of the whole batch, to rounding."""
+    X, y = rng.normal(size=(2000, 3)), rng.normal(size=(2000, 2))
+    results = []
+    for lanes in (True, False):
+        if not lanes:
+            monkeypatch.setattr(planner, "schedule", lambda batch_size, gradients: (None, 1))
+        layers = [Dense(4, "tanh", kernel_regularizer="l1_l2"), Dense(2, bias_regularizer="l2")]
+        model = fastbp.Sequential(layers, "half_squared_error", SGD(0.1), input_size=3, dtype=dtype, seed=0)
+        history = model.fit(X, y, batch_size=1500, epochs=2, shuffle=False, verbose=0).history
+        assert (model.plan.lanes > 1) == lanes
+        found = *history["loss"], model.evaluate(X, y)["loss"], model.gradients, model.parameters
+        results.append(np.concatenate([np.ravel(part) for part in found]))
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(*results, rtol=tolerance, atol=tolerance)

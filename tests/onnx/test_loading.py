@@ -131,6 +131,58 @@ def test_one_of_several_outputs(path):
         fastbp_onnx.load(path, output="q")
 
 
+# ---- side by side ----
+
+TABLE = np.arange(8, dtype="f4").reshape(4, 2) / 3
+COLUMNS = {"one": np.array([1]), "two": np.array([2]), "end": np.array([2**62]), "back": np.array([-1])}
+FIRST = ("Slice", ["x", "zero", "two", "one"], ["first"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected", "found"),
+    [
+        (
+            [FIRST, ("MatMul", ["first", "u"], ["m"]), ("Concat", ["m", "x"], ["y"], {"axis": -1})],
+            lambda x: np.hstack([x[:, :2] @ W[:, :2].T, x]),
+            "(Branches(((Dense(2, use_bias=False),), ()), columns=((0, 1), (0, 1, 2))),)",
+        ),
+        (
+            [("Slice", ["x", "back", "zero", "one", "back"], ["y"])],
+            lambda x: x[:, :0:-1],
+            "(Branches(((),), columns=((2, 1),)),)",
+        ),
+        (
+            [("Gather", ["x", "order"], ["g"], {"axis": 1}), ("Slice", ["g", "one", "end", "one"], ["y"])],
+            lambda x: x[:, [0, 1]],
+            "(Branches(((),), columns=((0, 1),)),)",
+        ),
+        (
+            [("Relu", ["x"], ["r"]), ("Tanh", ["r"], ["t"]), ("Concat", ["r", "t", "r"], ["y"], {"axis": 1})],
+            lambda x: np.hstack([np.maximum(x, 0), np.tanh(np.maximum(x, 0)), np.maximum(x, 0)]),
+            "(ReLU(), Branches(((), (Tanh(),), ())))",
+        ),
+    ],
+)
+def test_branches(path, nodes, expected, found):
+    constants = COLUMNS | {"zero": np.array([0]), "u": W[:, :2].T.copy(), "order": np.array([-1, 0, 1])}
+    loaded = fastbp_onnx.load(write(path, graph(nodes, constants)))
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
+    np.testing.assert_allclose(loaded.predict(x), expected(x), rtol=1e-5, atol=1e-6)
+    assert repr(loaded.layers) == found
+
+
+def test_tables_of_row_numbers(path):
+    """As PyTorch writes an embedding: whole numbers come in, and the rows of a sample are laid out flat."""
+    nodes = [("Gather", ["t", "x"], ["g"]), ("Flatten", ["g"], ["f"]), ("MatMul", ["f", "v"], ["y"])]
+    constants = {"t": TABLE, "v": np.ones((6, 1), "f4")}
+    model = graph(nodes, constants, element=TensorProto.INT64)
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    loaded = fastbp_onnx.load(write(path, model))
+    assert repr(loaded.layers) == "(Embedding(4, 2), Dense(1, use_bias=False))"
+    x = np.array([[0, 3, 1], [2, 2, 2]])
+    np.testing.assert_allclose(loaded.predict(x), TABLE[x].sum(axis=(1, 2))[:, np.newaxis], rtol=1e-6)
+
+
 # ---- what has no layer ----
 
 
@@ -170,6 +222,45 @@ def test_one_of_several_outputs(path):
         (graph([("Mul", ["y", "c"], ["y"])], {"c": 2.0}), "node Mul 'y' depends on its own result"),
         (graph([("Mul", ["x", "c"], ["y"])], {"c": [1.0, 1, 1e9]}), "by numbers that are not between 0"),
         (graph([("Relu", ["x"], ["y"]), ("Tanh", ["x"], ["y"])]), "it makes 'y' twice"),
+        (
+            graph(
+                [("Relu", ["x"], ["r"]), ("Gather", ["t", "r"], ["g"]), ("Flatten", ["g"], ["y"])],
+                {"t": TABLE},
+            ),
+            "node Gather 't' .*row numbers must come straight from the input",
+        ),
+        (graph([("Gather", ["t", "x"], ["g"]), ("Softmax", ["g"], ["y"])], {"t": TABLE}), "expected a row"),
+        (graph([("Gather", ["t", "x"], ["y"], {"axis": 1})], {"t": TABLE}), "rows of a matrix, axis=0"),
+        (graph([("Gather", ["x", "i"], ["y"], {"axis": 1})], {"i": [3]}), r"takes the columns \[3\] of sam"),
+        (graph([("Gather", ["x", "i"], ["y"], {"axis": 0})], {"i": [0]}), "a list of their numbers, axis=1"),
+        (graph([("Slice", ["x", "a", "b", "a"], ["y"])], {"a": [0], "b": [1]}), r"axes \[1\], got \[0\]"),
+        (
+            graph([("Slice", ["x", "a", "a", "a"], ["y"])], {"a": [1]}),
+            r"the columns range\(1, 1\) of samples",
+        ),
+        (graph([("Concat", ["x", "x"], ["y"], {"axis": 0})]), "must join columns that come from the data"),
+        (graph([("Concat", ["x", "c"], ["y"], {"axis": 1})], {"c": W}), "must join columns that come from"),
+        (
+            graph([("Gather", ["t", "x"], ["g"]), ("Concat", ["g", "x"], ["y"], {"axis": 1})], {"t": TABLE}),
+            r"node Concat 'g' .*a branch gives samples of the shape \(3, 2\)",
+        ),
+        (
+            graph(
+                [
+                    ("Relu", ["x"], ["r"]),
+                    ("Tanh", ["x"], ["t"]),
+                    ("Concat", ["r", "t"], ["a"], {"axis": 1}),
+                    ("Concat", ["t", "r"], ["b"], {"axis": 1}),
+                    ("Concat", ["a", "b"], ["y"], {"axis": 1}),
+                ]
+            ),
+            "node Tanh 'x' has no layer in fastbp: its result goes two ways that do not meet again",
+        ),
+        (
+            graph([("Concat", ["x", "z"], ["y"], {"axis": 1}), ("Relu", ["y"], ["z"])]),
+            "node Concat 'x' .*'z' is used before it is made",
+        ),
+        (graph([("Concat", ["x", "z"], ["y"], {"axis": 1})]), "which nothing makes of the input"),
         (graph([("LeakyRelu", ["x"], ["y"], {"alpha": -1.0})]), "negative_slope must be a number in"),
         (graph([("LeakyRelu", ["x"], ["y"], {"alpha": "a"})]), "it is damaged"),
     ],
