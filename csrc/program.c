@@ -353,7 +353,7 @@ static void run_batches(void *context, const fbp_member *member) {
 
     const int64_t end = request->first + request->count, size = p->schedule.batch;
     for (int64_t number = 0, position = request->first; position < end; number++, position += size) {
-        batch.position = position;
+        batch.position = position, batch.end = end;
         batch.rows = end - position < size ? end - position : size;
         batch.follows = number > 0;
         batch.draw += asked(request, FBP_FORWARD) && request->training;

@@ -48,7 +48,7 @@ INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, i
     for (int j = 0; j < n; j++) c[j] = accumulate ? c[j] + z[r * n + j] : z[r * n + j];
 }
 
-/* VL rows of A (from row `rows` on the first one again) by n columns of B, one vector for each column; the sum is cut
+/* `rows` rows of A, VL at most, by n columns of B, one vector for each column; the sum is cut
  * every KC terms, as in gemm.c. */
 INLINE void narrow_rows(const int n, const fbp_narrow *g, const real *a, int rows, vec total[FBP_NARROW]) {
     vec acc[FBP_NARROW];
@@ -58,9 +58,7 @@ INLINE void narrow_rows(const int n, const fbp_narrow *g, const real *a, int row
         const real *b = (const real *)g->b + p * g->b_row;
         const int64_t terms = g->k - p;
         vec x[VL];
-        UNROLL
-        for (int r = 0; r < VL; r++) x[r] = load_columns(a + (r < rows ? r : 0) * g->a_row + p, terms);
-        transpose(x);
+        load_transposed(a + p, g->a_row, rows, terms, x);
         if (p > 0 && p % KC == 0) {
             UNROLL
             for (int j = 0; j < n; j++) total[j] += acc[j], acc[j] = (vec){0};

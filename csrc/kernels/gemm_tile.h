@@ -201,6 +201,18 @@ INLINE vec load_columns(const real *p, int64_t n) {
     return n >= VL ? vec_load(p) : n > 0 ? vec_load_part(p, (int)n) : (vec){0};
 }
 
+/* VL x VL elements, transposed; what is not there (beyond `rows` and `columns`) is 0 */
+INLINE void load_transposed(const real *p, ptrdiff_t row, int64_t rows, int64_t columns, vec r[VL]) {
+    if (rows >= VL && columns >= VL) {
+        UNROLL
+        for (int i = 0; i < VL; i++) r[i] = vec_load(p + i * row);
+    } else {
+        UNROLL
+        for (int i = 0; i < VL; i++) r[i] = i < rows ? load_columns(p + i * row, columns) : (vec){0};
+    }
+    transpose(r);
+}
+
 static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
     const real *b = matrix;
     for (int64_t j = 0; j < n;) {
@@ -215,10 +227,7 @@ static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrd
             }
             for (int64_t p = 0; p < k; p += VL) { /* rows j .. j + VL of the source, VL elements of each */
                 vec r[VL];
-                UNROLL
-                for (int i = 0; i < VL; i++)
-                    r[i] = i < columns ? load_columns(b + (j + i) * b_column + p, k - p) : (vec){0};
-                transpose(r);
+                load_transposed(b + j * b_column + p, b_column, columns, k - p, r);
                 UNROLL
                 for (int i = 0; i < VL; i++)
                     if (p + i < k) vec_store(out + (p + i) * width, r[i]);

@@ -6,13 +6,18 @@
 
 #include "ops.h"
 
-/* Samples in random order come from anywhere: rows are asked for some time before they are copied. */
-enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8 };
+/* Samples in random order come from anywhere: rows are asked for some time before they are copied, those of a small
+ * batch one batch before. */
+enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8, SMALL_BATCH = 1 << 17 };
 /* Rows that are scaled at a time: they stay in the first-level cache, and share what is computed once for a column. */
 enum { ROWS_AT_ONCE = 8 };
 
 static void ask_for(const char *row, size_t bytes) {
     for (size_t i = 0; i < bytes && i < FEW_LINES * LINE; i += LINE) __builtin_prefetch(row + i);
+}
+
+static int64_t rows_ahead(const fbp_batch *batch, size_t bytes) {
+    return (size_t)batch->rows * bytes <= SMALL_BATCH ? batch->rows : ROWS_AHEAD;
 }
 
 /* memcpy for rows of a few lines, whose calls would cost more than their bytes */
@@ -29,25 +34,28 @@ static void copy_row(char *to, const char *from, size_t bytes) {
 /* Rows of a few elements: with a known size a copy is one load and one store, and many are under way at a time. */
 static inline __attribute__((always_inline)) void copy_short_rows(const size_t bytes, fbp_range rows, char *to,
                                                                   int64_t to_step, const char *from, int64_t from_step,
-                                                                  const int64_t *order) {
-    for (int64_t i = rows.begin; i < rows.end; i++)
+                                                                  const int64_t *order, int64_t ahead, int64_t end) {
+    for (int64_t i = rows.begin; i < rows.end; i++) {
+        if (order && i + ahead < end) __builtin_prefetch(from + order[i + ahead] * from_step);
         memcpy(to + i * to_step, from + (order ? order[i] : i) * from_step, bytes);
+    }
 }
 
 /* Inputs that are no rows of the model's own numbers: rows begin .. end of the batch, whose samples are the numbers
- * from order on (NULL: from position on); rows up to `last` are wanted next */
-static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end, int64_t last) {
+ * from order on (NULL: from position on) */
+static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end) {
     const fbp_source *s = &batch->source;
     const int64_t *order = batch->order ? batch->order + batch->position : NULL;
     const char *values = batch->arena[FBP_INPUTS];
     size_t bytes;
     fbp_element_name(s->element, &bytes);
     const size_t row = (size_t)to->columns * bytes;
+    const int64_t ahead = rows_ahead(batch, row), left = batch->end - batch->position;
     for (int64_t i = begin; i < end; i++) {
         const int64_t sample = order ? order[i] : batch->position + i;
         void *out = at(to, batch, i);
         if (!s->starts) {
-            if (order && i + ROWS_AHEAD < last) ask_for(values + (size_t)order[i + ROWS_AHEAD] * row, row);
+            if (order && i + ahead < left) ask_for(values + (size_t)order[i + ahead] * row, row);
             batch->kernels->convert(s->element, to->columns, values + (size_t)sample * row, out);
             continue;
         }
@@ -60,9 +68,8 @@ static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t 
     }
 }
 
-/* rows begin .. end of a share that goes on to `last` */
-static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, int64_t begin, int64_t end,
-                      int64_t last) {
+static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, int64_t begin,
+                      int64_t end) {
     const int gathers = from->arena == FBP_INPUTS || from->arena == FBP_TARGETS || from->arena == FBP_SAMPLE_WEIGHTS;
     const int64_t element = (int64_t)batch->kernels->element;
     const size_t bytes = (size_t)(to->columns * element);
@@ -71,19 +78,20 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     const char *source = at(from, batch, from->arena <= FBP_WORKSPACE || order ? 0 : batch->position);
     char *out = at(to, batch, to->arena == FBP_WORKSPACE ? 0 : batch->position);
     if (from->arena == FBP_INPUTS && (batch->source.converts || batch->source.starts)) {
-        gather_inputs(to, batch, begin, end, last);
+        gather_inputs(to, batch, begin, end);
         return;
     }
     const fbp_range rows = {begin, end};
+    const int64_t ahead = rows_ahead(batch, bytes), left = batch->end - batch->position;
     switch (bytes) {
-    case 4: copy_short_rows(4, rows, out, to_step, source, from_step, order); return;
-    case 8: copy_short_rows(8, rows, out, to_step, source, from_step, order); return;
-    case 16: copy_short_rows(16, rows, out, to_step, source, from_step, order); return;
-    case 32: copy_short_rows(32, rows, out, to_step, source, from_step, order); return;
+    case 4: copy_short_rows(4, rows, out, to_step, source, from_step, order, ahead, left); return;
+    case 8: copy_short_rows(8, rows, out, to_step, source, from_step, order, ahead, left); return;
+    case 16: copy_short_rows(16, rows, out, to_step, source, from_step, order, ahead, left); return;
+    case 32: copy_short_rows(32, rows, out, to_step, source, from_step, order, ahead, left); return;
     default: break;
     }
     for (int64_t i = begin; i < end; i++) {
-        if (order && i + ROWS_AHEAD < last) ask_for(source + order[i + ROWS_AHEAD] * from_step, bytes);
+        if (order && i + ahead < left) ask_for(source + order[i + ahead] * from_step, bytes);
         copy_row(out + i * to_step, source + (order ? order[i] : i) * from_step, bytes);
     }
 }
@@ -91,7 +99,7 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
 static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
-    copy_rows(from, to, batch, share.begin, share.end, share.end);
+    copy_rows(from, to, batch, share.begin, share.end);
 }
 
 void fbp_op_gather(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
@@ -113,7 +121,7 @@ void fbp_op_gather_rescale(const fbp_op *op, const fbp_batch *batch, const fbp_m
     if (!batch->arena[op->operand[0].arena]) return;
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
     FOR_SOME_ROWS(share) {
-        copy_rows(&op->operand[0], out, batch, begin, end, share.end);
+        copy_rows(&op->operand[0], out, batch, begin, end);
         batch->kernels->rescale(op->attribute[0], op->attribute[1], end - begin, out->columns, at(out, batch, begin),
                                 out->stride, at(out, batch, begin), out->stride);
     }
@@ -124,7 +132,7 @@ void fbp_op_gather_normalize(const fbp_op *op, const fbp_batch *batch, const fbp
     if (!batch->arena[o[0].arena]) return;
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
     FOR_SOME_ROWS(share) {
-        copy_rows(&o[0], out, batch, begin, end, share.end);
+        copy_rows(&o[0], out, batch, begin, end);
         batch->kernels->normalize(end - begin, out->columns, at(out, batch, begin), out->stride, at(&o[1], batch, 0),
                                   at(&o[2], batch, 0), at(out, batch, begin), out->stride);
     }

@@ -12,6 +12,7 @@ typedef struct {
     fbp_source source;    /* the inputs */
     const int64_t *order; /* NULL: sample = position */
     int64_t position;     /* of the first row of this batch */
+    int64_t end;          /* of the run: positions below it have a sample */
     int64_t first_row;    /* its number within the batch, for random numbers */
     int64_t rows;
     int accumulate; /* add to the gradients: they hold those of other rows */
