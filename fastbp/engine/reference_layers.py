@@ -1,15 +1,39 @@
-"""Operations of the layers beyond Dense: normalization, PReLU, noise, scaling, columns, sums, tables.
+"""Operations of the layers beyond Dense: dropout, noise, normalization, PReLU, scaling, columns, sums,
+tables.
 
 Sums over rows or columns are taken in float64 and rounded once.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engine import random
 from fastbp.engine.operations import Array, Run, operation
+
+# ---- dropout: the same counters give the same mask on the way back ----
+
+
+@operation
+def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float) -> None:
+    """Inverted dropout; the identity outside training."""
+    if not run.training:
+        y[...] = x
+        return
+    rows = run.first_row + run.rows
+    words = random.random_words(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
+    keep = words >= np.uint32(math.floor(rate * 2**32))
+    y[...] = np.where(keep, x * run.real(1 / (1 - rate)), run.real(0))
+
+
+@operation
+def dropout_backward(run: Run, dy: Array, dx: Array, *, rate: float, stream: float) -> None:
+    """Dropout of the delta."""
+    dropout_forward(run, dy, dx, rate=rate, stream=stream)
+
 
 # ---- batch normalization: over the rows of the batch ----
 
