@@ -57,17 +57,21 @@ INLINE vec backward_vec(int activation, vec alpha, vec saved, vec dy) {
     return dy * derivative_vec(activation, alpha, saved);
 }
 
-/* Whole vectors and the rest of a row apart: a branch within the walk costs as much as a cheap activation. The loop
- * over rows stands inside the kernel, so that constants are loaded once for a tile of a few short rows. */
+/* Whole vectors, then what is left of the rows: a branch within the walk costs as much as a cheap activation. The loops
+ * over rows stand inside the kernel, so that constants are loaded once for a tile of a few short rows. */
 INLINE void forward_rows(const int activation, double alpha, int64_t rows, int64_t columns, const real *x,
                          ptrdiff_t x_row, real *y, ptrdiff_t y_row) {
     const vec a = vec_set(R(alpha));
     const int64_t whole = columns / VL * VL;
     const int rest = (int)(columns - whole);
-    for (; rows > 0; rows--, x += x_row, y += y_row) {
-        for (int64_t j = 0; j < whole; j += VL) vec_store(y + j, activation_vec(activation, a, vec_load(x + j)));
-        if (rest) vec_store_part(y + whole, activation_vec(activation, a, vec_load_part(x + whole, rest)), rest);
-    }
+    if (whole)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < whole; j += VL)
+                vec_store(y + i * y_row + j, activation_vec(activation, a, vec_load(x + i * x_row + j)));
+    x += whole, y += whole;
+    if (rest)
+        for (int64_t i = 0; i < rows; i++)
+            vec_store_part(y + i * y_row, activation_vec(activation, a, vec_load_part(x + i * x_row, rest)), rest);
 }
 
 static void activation_forward(int activation, double alpha, int64_t rows, int64_t columns, const void *x,
@@ -84,14 +88,18 @@ INLINE void backward_rows(const int activation, double alpha, int64_t rows, int6
     const vec a = vec_set(R(alpha));
     const int64_t whole = columns / VL * VL;
     const int rest = (int)(columns - whole);
-    for (; rows > 0; rows--, saved += saved_row, dy += dy_row, dx += dx_row) {
-        for (int64_t j = 0; j < whole; j += VL)
-            vec_store(dx + j, backward_vec(activation, a, vec_load(saved + j), vec_load(dy + j)));
-        if (rest)
-            vec_store_part(
-                dx + whole,
-                backward_vec(activation, a, vec_load_part(saved + whole, rest), vec_load_part(dy + whole, rest)), rest);
-    }
+    if (whole)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < whole; j += VL) {
+                vec s = vec_load(saved + i * saved_row + j), delta = vec_load(dy + i * dy_row + j);
+                vec_store(dx + i * dx_row + j, backward_vec(activation, a, s, delta));
+            }
+    saved += whole, dy += whole, dx += whole;
+    if (rest)
+        for (int64_t i = 0; i < rows; i++) {
+            vec s = vec_load_part(saved + i * saved_row, rest), delta = vec_load_part(dy + i * dy_row, rest);
+            vec_store_part(dx + i * dx_row, backward_vec(activation, a, s, delta), rest);
+        }
 }
 
 static void activation_backward(int activation, double alpha, int64_t rows, int64_t columns, const void *saved,
