@@ -12,12 +12,25 @@ import numpy as np
 import pytest
 
 from bench import __main__ as bench
-from bench import accuracy, beside, footprint, goals, inference, precision, report, tables, threads, training
+from bench import (
+    accuracy,
+    beside,
+    footprint,
+    goals,
+    inference,
+    precision,
+    report,
+    scaling,
+    tables,
+    threads,
+    training,
+)
 from bench.peers import PEERS, Peer
 from bench.processes import THREAD_VARIABLES, Failure, Worker, environment
 from bench.runs import Run, Several, together
 from fastbp.benchmark import Limits
-from fastbp.threads import available_cores
+from fastbp.engine import backend
+from fastbp.threads import available_cores, get_num_threads
 from fastbp.workloads import NETS, Net
 
 QUICK = [name for name, peer in PEERS.items() if peer.installed and name != "torch-compile"]
@@ -248,6 +261,35 @@ def test_beside_pytorch():
     assert beside.measure([1], TWO) == []
     row = {"fastbp": [1.0, 1.0], "torch": [1.0, 3.0], "by_turns": [3.0, 4.0]}
     assert beside.ratio(row) == 1.25
+
+
+def test_scaling_is_calculated_from_one_and_two_cores():
+    one, barrier, count = 100e-6, 1e-6, 10
+    two = 20e-6 + 80e-6 / 2 + count * barrier  # a fifth of it does not get shorter
+    assert scaling.serial_part(one, two, barrier, count) == pytest.approx(20e-6)
+    assert scaling.estimate(one, two, barrier, count, 1) == one
+    assert scaling.estimate(one, two, barrier, count, 2) == pytest.approx(two)
+    sixteen = 20e-6 + 80e-6 / 16 + count * (barrier + 14 * scaling.LINE)
+    assert scaling.estimate(one, two, barrier, count, 16) == pytest.approx(sixteen)
+
+
+if backend.native():  # the reference has no team
+
+    def test_teams_and_barriers_of_plans():
+        plans = {name: scaling.plan_of(name) for name in ("tiny", "chain", "mnist")}
+        assert [scaling.barriers(plan) for plan in plans.values()] == [14, 4, 11]
+        assert [scaling.most_threads(plan, 64) for plan in plans.values()] == [1, 10, 6]
+        assert [scaling.most_threads(plan, 4) for plan in plans.values()] == [1, 4, 4]
+        rows = [{"net": name, "one": [2e-3], "full": [1e-3]} for name in plans]
+        assert [line[0] for line in scaling.cells(rows, 1e-6)] == list(plans)
+
+    def test_a_barrier_is_measured():
+        before, grain = get_num_threads(), backend.native().get_grain()
+        try:
+            assert 0 < scaling.worker(2)["barrier"]() < 1
+        finally:
+            backend.native().set_grain(grain)
+        assert get_num_threads() == before
 
 
 # ---- several runs ----
