@@ -110,17 +110,17 @@ void fbp_op_scatter(const fbp_op *op, const fbp_batch *batch, const fbp_member *
     copy_share(&op->operand[0], &op->operand[1], batch, member);
 }
 
-/* a few rows of the share at a time: `begin` walks along it, `end` is where the few end */
-#define FOR_SOME_ROWS(share)                                                                                 \
-    for (int64_t begin = (share).begin, end;                                                                 \
-         end = begin + ROWS_AT_ONCE < (share).end ? begin + ROWS_AT_ONCE : (share).end, begin < (share).end; \
-         begin = end)
+/* where some rows from `begin` on end */
+static int64_t end_of_some(int64_t begin, int64_t last) {
+    return last - begin < ROWS_AT_ONCE ? last : begin + ROWS_AT_ONCE;
+}
 
 void fbp_op_gather_rescale(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *out = &op->operand[1];
     if (!batch->arena[op->operand[0].arena]) return;
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
-    FOR_SOME_ROWS(share) {
+    for (int64_t begin = share.begin, end; begin < share.end; begin = end) {
+        end = end_of_some(begin, share.end);
         copy_rows(&op->operand[0], out, batch, begin, end);
         batch->kernels->rescale(op->attribute[0], op->attribute[1], end - begin, out->columns, at(out, batch, begin),
                                 out->stride, at(out, batch, begin), out->stride);
@@ -131,7 +131,8 @@ void fbp_op_gather_normalize(const fbp_op *op, const fbp_batch *batch, const fbp
     const fbp_tensor *o = op->operand, *out = &o[3];
     if (!batch->arena[o[0].arena]) return;
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
-    FOR_SOME_ROWS(share) {
+    for (int64_t begin = share.begin, end; begin < share.end; begin = end) {
+        end = end_of_some(begin, share.end);
         copy_rows(&o[0], out, batch, begin, end);
         batch->kernels->normalize(end - begin, out->columns, at(out, batch, begin), out->stride, at(&o[1], batch, 0),
                                   at(&o[2], batch, 0), at(out, batch, begin), out->stride);

@@ -237,6 +237,33 @@ def test_every_operation_has_the_operands_and_attributes_of_the_list():
     assert seen == set(SCHEMA) - {"cross_entropy_loss"}  # on probabilities: for eager use only
 
 
+def test_what_is_not_used_has_no_operation():
+    off = {"kernel_regularizer": None, "bias_regularizer": None, "kernel_constraint": None}
+    optimizer = optimizers.Adam(
+        weight_decay=0.0,
+        amsgrad=False,
+        clipvalue=None,
+        clipnorm=None,
+        global_clipnorm=None,
+        gradient_accumulation_steps=None,
+        use_ema=False,
+    )
+    between = Dropout(0.0), layers.GaussianNoise(0.0)
+    everything = Dense(4, "relu", **off), *between, Dense(3, "softmax", **off)
+    plain = net(Dense(4, "relu"), Dense(3, "softmax"), loss="cross_entropy", optimizer="adam")
+    assert str(net(*everything, loss="cross_entropy", optimizer=optimizer)) == str(plain)
+    assert lines(plain, "gather", "forward", "loss", "backward", "update") == [
+        "gather",
+        "dense_forward dense relu",
+        "dense_forward dense_1",
+        "softmax_cross_entropy_loss",
+        "dense_backward_weight dense_1",
+        "dense_backward_input dense_1 relu",
+        "dense_backward_weight dense",
+        "adam",
+    ]
+
+
 def test_dropout_streams_count_the_dropout_layers():
     plan = net(Dropout(0.1), Dropout(0.0), Dense(2), Dropout(0.3))
     streams = {op.layer: op.attributes["stream"] for op in plan.ops if op.kind.startswith("dropout")}
