@@ -31,6 +31,7 @@ class Adagrad(Optimizer):
 
     key = kind = "adagrad"
     state_operands = ("accumulator",)
+    attribute_names = ("initial_accumulator_value", "epsilon", "weight_decay")
 
     def __init__(
         self,
@@ -45,14 +46,6 @@ class Adagrad(Optimizer):
             "initial_accumulator_value", initial_accumulator_value, "[0, inf)"
         )
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return initial_accumulator_value, epsilon and weight_decay."""
-        return {
-            "initial_accumulator_value": self.initial_accumulator_value,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-        }
 
 
 class Adadelta(Optimizer):
@@ -76,6 +69,7 @@ class Adadelta(Optimizer):
 
     key = kind = "adadelta"
     state_operands = ("v", "delta_average")
+    attribute_names = ("rho", "epsilon", "weight_decay")
 
     def __init__(
         self,
@@ -88,10 +82,6 @@ class Adadelta(Optimizer):
         super().__init__(learning_rate, weight_decay, **options)
         self.rho = check_number("rho", rho, "[0, 1)")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return rho, epsilon and weight_decay."""
-        return {"rho": self.rho, "epsilon": self.epsilon, "weight_decay": self.weight_decay}
 
 
 class RMSprop(Optimizer):
@@ -117,6 +107,7 @@ class RMSprop(Optimizer):
 
     key = kind = "rmsprop"
     state_operands = ("v", "momentum_buffer", "gradient_average")
+    attribute_names = ("rho", "momentum", "epsilon", "weight_decay")
 
     def __init__(
         self,
@@ -139,17 +130,43 @@ class RMSprop(Optimizer):
         kept = {"v": True, "momentum_buffer": self.momentum > 0, "gradient_average": self.centered}
         return tuple(name for name in self.state_operands if kept[name])
 
-    def attributes(self) -> dict[str, float | bool]:
-        """Return rho, momentum, epsilon and weight_decay."""
-        return {
-            "rho": self.rho,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-        }
+
+class MomentOptimizer(Optimizer):
+    """Base of Adam and its kin: a running average m of the gradient, divided by one of its size.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        η.
+    beta_1, beta_2 : float
+        β₁ and β₂ in [0, 1).
+    epsilon : float
+        ε, positive.
+    weight_decay : float
+        λ.
+    **options
+        As in :class:`Optimizer`.
+    """
+
+    kind = ""
+    attribute_names = ("beta_1", "beta_2", "epsilon", "weight_decay")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        weight_decay: float,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, **options)
+        self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
+        self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
 
 
-class Adam(Optimizer):
+class Adam(MomentOptimizer):
     """Adam (Kingma and Ba, 2015), with weight decay as part of the gradient.
 
     g ← g + λθ; m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; θ ← θ − η m̂ / (√v̂ + ε), where
@@ -189,10 +206,7 @@ class Adam(Optimizer):
         epsilon_hat: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, weight_decay, **options)
-        self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
-        self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, **options)
         self.amsgrad = check_flag("amsgrad", amsgrad)
         self.epsilon_hat = check_flag("epsilon_hat", epsilon_hat)
 
@@ -202,14 +216,7 @@ class Adam(Optimizer):
 
     def attributes(self) -> dict[str, float | bool]:
         """Return the betas, epsilon, weight_decay, and which form the decay and epsilon take."""
-        return {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-            "decoupled": self._decoupled,
-            "epsilon_hat": self.epsilon_hat,
-        }
+        return super().attributes() | {"decoupled": self._decoupled, "epsilon_hat": self.epsilon_hat}
 
 
 class AdamW(Adam):
@@ -237,23 +244,15 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, amsgrad, **options)
 
 
-class Adamax(Optimizer):
+class Adamax(MomentOptimizer):
     """Adamax (Kingma and Ba, 2015): Adam with the largest gradient, fading, in place of √v̂.
 
     g ← g + λθ; m ← β₁ m + (1 − β₁) g; u ← max(β₂ u, |g| + ε); θ ← θ − η / (1 − β₁ᵗ) · m / u.
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-        η.
-    beta_1, beta_2 : float
-        β₁ and β₂ in [0, 1).
-    epsilon : float
-        ε, positive.
-    weight_decay : float
-        λ.
-    **options
-        As in :class:`Optimizer`.
+    learning_rate, beta_1, beta_2, epsilon, weight_decay, **options
+        As in :class:`Adam`.
     """
 
     key = kind = "adamax"
@@ -268,22 +267,10 @@ class Adamax(Optimizer):
         weight_decay: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, weight_decay, **options)
-        self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
-        self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return the betas, epsilon and weight_decay."""
-        return {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-        }
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, **options)
 
 
-class NAdam(Optimizer):
+class NAdam(MomentOptimizer):
     """NAdam (Dozat, 2016): Adam with Nesterov's look ahead along the momentum.
 
     m and v as in :class:`Adam`; μₜ = β₁ (1 − ½ · 0.96^(t ψ)), Πₜ = μ₁ ⋯ μₜ;
@@ -291,20 +278,12 @@ class NAdam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-        η.
-    beta_1, beta_2 : float
-        β₁ and β₂ in [0, 1).
-    epsilon : float
-        ε, positive.
-    weight_decay : float
-        λ.
+    learning_rate, beta_1, beta_2, epsilon, weight_decay, **options
+        As in :class:`Adam`.
     momentum_decay : float
         ψ, not negative.
     decoupled_weight_decay : bool
         Decay the parameters, as in :class:`AdamW`, instead of changing the gradient.
-    **options
-        As in :class:`Optimizer`.
     """
 
     key = kind = "nadam"
@@ -321,26 +300,19 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, weight_decay, **options)
-        self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
-        self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, **options)
         self.momentum_decay = check_number("momentum_decay", momentum_decay, "[0, inf)")
         self.decoupled_weight_decay = check_flag("decoupled_weight_decay", decoupled_weight_decay)
 
     def attributes(self) -> dict[str, float | bool]:
         """Return the betas, epsilon, weight_decay, whether it is decoupled, and 0.96^ψ."""
-        return {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
+        return super().attributes() | {
             "decoupled": self.decoupled_weight_decay,
             "momentum_factor": 0.96**self.momentum_decay,
         }
 
 
-class RAdam(Optimizer):
+class RAdam(MomentOptimizer):
     """RAdam (Liu et al., 2020): Adam that divides by √v̂ only when enough steps have made it reliable.
 
     m and v as in :class:`Adam`; ρ∞ = 2 / (1 − β₂) − 1, ρₜ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ). Up to ρₜ = 5:
@@ -349,18 +321,10 @@ class RAdam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-        η.
-    beta_1, beta_2 : float
-        β₁ and β₂ in [0, 1).
-    epsilon : float
-        ε, positive.
-    weight_decay : float
-        λ.
+    learning_rate, beta_1, beta_2, epsilon, weight_decay, **options
+        As in :class:`Adam`.
     decoupled_weight_decay : bool
         Decay the parameters, as in :class:`AdamW`, instead of changing the gradient.
-    **options
-        As in :class:`Optimizer`.
     """
 
     key = kind = "radam"
@@ -376,18 +340,9 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, weight_decay, **options)
-        self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
-        self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, **options)
         self.decoupled_weight_decay = check_flag("decoupled_weight_decay", decoupled_weight_decay)
 
     def attributes(self) -> dict[str, float | bool]:
         """Return the betas, epsilon, weight_decay and whether it is decoupled."""
-        return {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "weight_decay": self.weight_decay,
-            "decoupled": self.decoupled_weight_decay,
-        }
+        return super().attributes() | {"decoupled": self.decoupled_weight_decay}

@@ -70,6 +70,8 @@ class Optimizer(Configurable):
         Name of the operation that makes a step; "" for optimizers that run the network themselves.
     state_operands : tuple of str
         Arrays, each like the parameters, that the operation may keep from step to step.
+    attribute_names : tuple of str
+        Attributes of the operation that are arguments of the same name.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Optimizer(Configurable):
 
     kind: ClassVar[str]
     state_operands: ClassVar[tuple[str, ...]] = ()
+    attribute_names: ClassVar[tuple[str, ...]] = ()
     __signature__: ClassVar[inspect.Signature]
 
     def __init__(
@@ -154,7 +157,7 @@ class Optimizer(Configurable):
 
     def attributes(self) -> dict[str, float | bool]:
         """Return the attributes of the operation."""
-        raise NotImplementedError
+        return {name: getattr(self, name) for name in self.attribute_names}
 
 
 def _optional_number(argument: str, value: float | None) -> float | None:

@@ -54,6 +54,7 @@ class SGD(Optimizer):
 
     key = kind = "sgd"
     state_operands = ("momentum_buffer",)
+    attribute_names = ("momentum", "nesterov", "weight_decay")
 
     def __init__(
         self,
@@ -72,10 +73,6 @@ class SGD(Optimizer):
     def slots(self) -> tuple[str, ...]:
         """Return "momentum_buffer" when there is momentum."""
         return self.state_operands if self.momentum else ()
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return momentum, nesterov and weight_decay."""
-        return {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
 
 
 class Lion(Optimizer):
@@ -97,6 +94,7 @@ class Lion(Optimizer):
 
     key = kind = "lion"
     state_operands = ("m",)
+    attribute_names = ("beta_1", "beta_2", "weight_decay")
 
     def __init__(
         self,
@@ -109,10 +107,6 @@ class Lion(Optimizer):
         super().__init__(learning_rate, weight_decay, **options)
         self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
         self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return the betas and weight_decay."""
-        return {"beta_1": self.beta_1, "beta_2": self.beta_2, "weight_decay": self.weight_decay}
 
 
 class Rprop(Optimizer):
@@ -135,6 +129,7 @@ class Rprop(Optimizer):
 
     key = kind = "rprop"
     state_operands = ("previous", "step_size")
+    attribute_names = ("eta_minus", "eta_plus", "step_size_min", "step_size_max")
 
     def __init__(
         self,
@@ -156,15 +151,6 @@ class Rprop(Optimizer):
             raise ValueError(
                 f"step_size_min must not be above step_size_max, got {step_size_min} and {step_size_max}"
             )
-
-    def attributes(self) -> dict[str, float | bool]:
-        """Return the etas and the limits of the step size."""
-        return {
-            "eta_minus": self.eta_minus,
-            "eta_plus": self.eta_plus,
-            "step_size_min": self.step_size_min,
-            "step_size_max": self.step_size_max,
-        }
 
 
 def get(value: str | Optimizer | Mapping[str, Any]) -> Optimizer:

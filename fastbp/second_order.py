@@ -19,9 +19,11 @@ class FullBatchOptimizer(Optimizer):
 
     kind = ""
 
-    def __init__(self, max_iter: int) -> None:
+    def __init__(self, max_iter: int, tolerance_grad: float, tolerance_change: float) -> None:
         super().__init__(learning_rate=1.0)
         self.max_iter = check_count("max_iter", max_iter)
+        self.tolerance_grad = check_number("tolerance_grad", tolerance_grad, "[0, inf)")
+        self.tolerance_change = check_number("tolerance_change", tolerance_change, "[0, inf)")
 
 
 class LBFGS(FullBatchOptimizer):
@@ -62,9 +64,7 @@ class LBFGS(FullBatchOptimizer):
         tolerance_change: float = 1e-12,
         history_size: int = 20,
     ) -> None:
-        super().__init__(max_iter)
-        self.tolerance_grad = check_number("tolerance_grad", tolerance_grad, "[0, inf)")
-        self.tolerance_change = check_number("tolerance_change", tolerance_change, "[0, inf)")
+        super().__init__(max_iter, tolerance_grad, tolerance_change)
         self.history_size = check_count("history_size", history_size)
 
 
@@ -108,7 +108,5 @@ class LevenbergMarquardt(FullBatchOptimizer):
         tolerance_change: float = 1e-10,
         damping: float = 1e-3,
     ) -> None:
-        super().__init__(max_iter)
-        self.tolerance_grad = check_number("tolerance_grad", tolerance_grad, "[0, inf)")
-        self.tolerance_change = check_number("tolerance_change", tolerance_change, "[0, inf)")
+        super().__init__(max_iter, tolerance_grad, tolerance_change)
         self.damping = check_number("damping", damping, "(0, inf)")

@@ -1,4 +1,4 @@
-"""Small trained networks that hold every layer between them, for tests of what leaves fastbp."""
+"""Small networks: two plain ones, and trained ones that hold every layer between them."""
 
 import numpy as np
 
@@ -87,3 +87,15 @@ def make(name, dtype="float32"):
             layer.bias = np.linspace(-1, 1, layer.units)
     model.fit(X, rng.normal(size=(ROWS, model.output_size)), epochs=3, verbose=0)
     return model, X
+
+
+def regressor(**arguments):
+    """A network from three inputs to two numbers."""
+    arguments = {"loss": "mean_squared_error", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
+    return bp.Sequential([Dense(5, activation="tanh"), Dense(2)], **arguments)
+
+
+def classifier(**arguments):
+    """A network from three inputs to three classes."""
+    arguments = {"loss": "cross_entropy", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
+    return bp.Sequential([Dense(5, activation="tanh"), Dense(3, activation="softmax")], **arguments)

@@ -6,28 +6,15 @@ import numpy as np
 import pytest
 
 import fastbp as bp
-from fastbp.engine import backend
 from fastbp.layers import Dense
 from fastbp.losses import CustomLoss, FunctionLoss
 
-NATIVE = backend._import_native()
-INTERPRETERS = {"reference": None} | ({"native": NATIVE} if NATIVE else {})
+pytestmark = pytest.mark.usefixtures("interpreter")
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(45, 3)), RNG.normal(size=(45, 2))
 W = RNG.uniform(0, 2, 45)
 W[3] = 0
 LABELS = np.arange(45) % 3
-
-
-@pytest.fixture(params=INTERPRETERS, autouse=True)
-def interpreter(request, monkeypatch):
-    monkeypatch.setattr(backend, "_NATIVE", INTERPRETERS[request.param])
-    return request.param
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
 
 
 def squared(y, y_hat):

@@ -6,24 +6,11 @@ import numpy as np
 import pytest
 
 import fastbp as bp
-from fastbp.engine import backend
 from fastbp.layers import Activation, CustomLayer, Dense, Dropout, Softmax, Tanh
 
-NATIVE = backend._import_native()
-INTERPRETERS = {"reference": None} | ({"native": NATIVE} if NATIVE else {})
+pytestmark = pytest.mark.usefixtures("interpreter")
 RNG = np.random.default_rng(0)
 x, y = RNG.normal(size=3), RNG.normal(size=2)
-
-
-@pytest.fixture(params=INTERPRETERS, autouse=True)
-def interpreter(request, monkeypatch):
-    monkeypatch.setattr(backend, "_NATIVE", INTERPRETERS[request.param])
-    return request.param
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
 
 
 class Scale(CustomLayer):

@@ -6,21 +6,13 @@ import numpy as np
 import pytest
 
 import fastbp as bp
-from fastbp.engine import backend
 from fastbp.engine.plan import ACTIVATIONS
 from fastbp.layers import CustomLayer, Dense, Dropout
 
-NATIVE = backend._import_native()
-INTERPRETERS = {"reference": None} | ({"native": NATIVE} if NATIVE else {})
+pytestmark = pytest.mark.usefixtures("interpreter")
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 2))
 W = RNG.uniform(0.1, 2, 12)
-
-
-@pytest.fixture(params=INTERPRETERS, autouse=True)
-def interpreter(request, monkeypatch):
-    monkeypatch.setattr(backend, "_NATIVE", INTERPRETERS[request.param])
-    return request.param
 
 
 class Scale(CustomLayer):

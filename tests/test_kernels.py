@@ -7,16 +7,9 @@ import pytest
 import scipy.special
 
 from fastbp import kernels
-from fastbp.engine import backend
 from fastbp.engine.plan import ACTIVATIONS
 
-NATIVE = backend._import_native()
-INTERPRETERS = {"reference": None} | ({"native": NATIVE} if NATIVE else {})
-
-
-@pytest.fixture(params=INTERPRETERS, autouse=True)
-def interpreter(request, monkeypatch):
-    monkeypatch.setattr(backend, "_NATIVE", INTERPRETERS[request.param])
+pytestmark = pytest.mark.usefixtures("interpreter")
 
 
 RNG = np.random.default_rng(0)

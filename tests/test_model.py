@@ -1,5 +1,8 @@
 """What a model does: loops of one's own, prediction, evaluation; and inputs that cannot be right."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pandas
 import polars
@@ -10,20 +13,12 @@ from fastbp.engine import backend
 from fastbp.layers import Dense, Dropout, Softmax
 from fastbp.optimizers import SGD
 
+NETWORKS = runpy.run_path(str(Path(__file__).with_name("networks.py")))
+regressor, classifier = NETWORKS["regressor"], NETWORKS["classifier"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3))
 Y = RNG.normal(size=(24, 2))
 LABELS = RNG.integers(0, 3, 24)
-
-
-def regressor(**arguments):
-    arguments = {"loss": "mean_squared_error", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
-    return bp.Sequential([Dense(5, activation="tanh"), Dense(2)], **arguments)
-
-
-def classifier(**arguments):
-    arguments = {"input_size": 3, "dtype": "float64", "seed": 0, "loss": "cross_entropy"} | arguments
-    return bp.Sequential([Dense(5, activation="relu"), Dense(3, activation="softmax")], **arguments)
 
 
 # ---- forward, backward, step ----

@@ -83,11 +83,6 @@ def assert_same(model, other):
     assert repr(model.optimizer) == repr(other.optimizer)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "run.safetensors"
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize(("save_freq", "kill"), [("epoch", (3,)), (2, (2, 4)), (3, (0, 1))])
 def test_the_bits_are_those_without_an_interruption(path, optimizer, save_freq, kill):

@@ -41,11 +41,6 @@ def make(optimizer="adam", **arguments):
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "model.safetensors"
-
-
-@pytest.fixture
 def rewrite(path):
     """Save a trained model, let a function change tensors and description, write the file again."""
 

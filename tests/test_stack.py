@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +12,11 @@ import fastbp as bp
 from fastbp.layers import Dense, Dropout
 from fastbp.optimizers import SGD, Adam
 
+NETWORKS = runpy.run_path(str(Path(__file__).with_name("networks.py")))
+regressor = NETWORKS["regressor"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3))
 Y = RNG.normal(size=(24, 2))
-
-
-def regressor(**arguments):
-    arguments = {"loss": "mean_squared_error", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
-    return bp.Sequential([Dense(5, activation="tanh"), Dense(2)], **arguments)
 
 
 # ---- construction ----

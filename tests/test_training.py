@@ -1,11 +1,10 @@
 """fit: epochs, batches, history, validation, divergence, progress, interruption."""
 
 import io
-import subprocess
+import runpy
 import sys
-import textwrap
-import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,20 +14,12 @@ from fastbp.callbacks import Callback, LambdaCallback
 from fastbp.layers import Dense, Dropout
 from fastbp.optimizers import SGD
 
+NETWORKS = runpy.run_path(str(Path(__file__).with_name("networks.py")))
+regressor, classifier = NETWORKS["regressor"], NETWORKS["classifier"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 3))
 Y = RNG.normal(size=(30, 2))
 LABELS = np.arange(30) % 3
-
-
-def regressor(**arguments):
-    arguments = {"loss": "mean_squared_error", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
-    return bp.Sequential([Dense(5, activation="tanh"), Dense(2)], **arguments)
-
-
-def classifier(**arguments):
-    arguments = {"loss": "cross_entropy", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
-    return bp.Sequential([Dense(5, activation="tanh"), Dense(3, activation="softmax")], **arguments)
 
 
 # ---- epochs and batches ----
@@ -276,95 +267,6 @@ def test_the_bar_is_closed_when_a_callback_fails(monkeypatch):
 
 # ---- interruption ----
 
-INTERRUPTED = """
-    import os, signal, sys, threading, time
-    import numpy as np
-    import fastbp as bp
-
-    rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(20000, 64)).astype("float32"), rng.normal(size=(20000, 8)).astype("float32")
-    model = bp.Sequential([bp.layers.Dense(128, "relu"), bp.layers.Dense(8)], loss="mse", seed=0)
-    sent = []
-
-    def interrupt():
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    # after the second epoch, so that the third one is cut
-    def soon(epoch):
-        if epoch == 2:
-            threading.Timer(0.02, interrupt).start()
-
-    try:
-        model.fit(X, Y, epochs=10**6, batch_size=16, callbacks=[bp.callbacks.LambdaCallback(soon)])
-    except KeyboardInterrupt:
-        delay = time.perf_counter() - sent[0]
-    else:
-        sys.exit("not interrupted")
-    steps = model.history.history["loss"]
-    assert len(steps) >= 2 and np.isfinite(steps).all(), steps
-    assert np.isfinite(model.predict(X[:10])).all()
-    model.fit(X[:100], Y[:100], epochs=2)
-    assert len(model.history.epoch) == 2
-    print(delay)
-"""
-
-
-def test_ctrl_c_ends_training_soon_and_the_model_goes_on():
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(INTERRUPTED)], capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 0.5  # 50 ms on a quiet machine
-
-
-LONG_BATCH = """
-    import os, signal, threading, time
-    import numpy as np
-    import fastbp as bp
-
-    rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(3000, 256)).astype("float32"), rng.normal(size=(3000, 8)).astype("float32")
-
-    def make():
-        layers = [bp.layers.Dense(768, "relu"), bp.layers.Dense(768, "relu"), bp.layers.Dense(8)]
-        return bp.Sequential(layers, loss="mse", optimizer="sgd", seed=0, input_size=256)
-
-    def interrupt():
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    sent, model, plain = [], make(), make()
-    begin = time.perf_counter()
-    plain.fit(X, Y, batch_size=len(X))
-    seconds = time.perf_counter() - begin
-    # in the middle of the second batch
-    start = lambda epoch, logs: epoch == 0 and threading.Timer(0.4 * seconds, interrupt).start()
-    try:
-        model.fit(X, Y, batch_size=len(X), epochs=50,
-                  callbacks=[bp.callbacks.LambdaCallback(on_epoch_end=start)])
-    except KeyboardInterrupt:
-        print(time.perf_counter() - sent[0], seconds)
-    steps = int(model._require_network().counters[0])  # waits for the step that was left behind
-    assert steps >= len(model.history.epoch) >= 1, steps
-    plain.fit(X, Y, batch_size=len(X), epochs=steps, initial_epoch=1)
-    assert (model.parameters == plain.parameters).all()
-    try:
-        threading.Timer(0.5 * seconds, interrupt).start()
-        model.fit(X, Y, batch_size=len(X), epochs=50)
-    except KeyboardInterrupt:
-        pass  # and the process ends with a step behind it
-"""
-
-
-def test_ctrl_c_does_not_wait_for_the_end_of_a_long_batch():
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(LONG_BATCH)], capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode == 0, run.stderr
-    delay, seconds = map(float, run.stdout.split())
-    assert delay < max(0.1, 0.5 * seconds)  # less than a millisecond on a quiet machine
-
 
 def test_an_interruption_in_a_callback_keeps_the_history():
     def interrupt(epoch, logs):
@@ -384,20 +286,3 @@ def test_training_is_quiet_about_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         regressor().fit(X, Y, epochs=2, validation_split=0.5)
-
-
-def test_the_engine_is_called_for_a_short_time_each(monkeypatch):
-    """Between the calls Python sees Ctrl-C: one call lasts about 50 ms, however long the epoch is."""
-    from fastbp.chunks import run_in_chunks
-
-    calls = []
-
-    def run(first, count, sums):
-        calls.append((first, count))
-        time.sleep(0.002 * count)
-        return sums[0] + count, sums[1] + count
-
-    assert run_in_chunks(run, 200, 1) == (200.0, 200.0)
-    assert [first for first, _ in calls] == [sum(count for _, count in calls[:n]) for n in range(len(calls))]
-    assert calls[0] == (0, 1) and calls[1][1] <= 10
-    assert max(count for _, count in calls) <= 25

@@ -1,5 +1,8 @@
 """Sample and class weights: the loss and its gradient are weighted means."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,20 +10,12 @@ import fastbp as bp
 from fastbp.layers import Dense
 from fastbp.optimizers import SGD
 
+NETWORKS = runpy.run_path(str(Path(__file__).with_name("networks.py")))
+regressor, classifier = NETWORKS["regressor"], NETWORKS["classifier"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 3))
 Y = RNG.normal(size=(30, 2))
 LABELS = np.arange(30) % 3
-
-
-def regressor(**arguments):
-    arguments = {"loss": "mean_squared_error", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
-    return bp.Sequential([Dense(5, activation="tanh"), Dense(2)], **arguments)
-
-
-def classifier(**arguments):
-    arguments = {"loss": "cross_entropy", "input_size": 3, "dtype": "float64", "seed": 0} | arguments
-    return bp.Sequential([Dense(5, activation="tanh"), Dense(3, activation="softmax")], **arguments)
 
 
 def assert_same_model(first, second, rtol=1e-12):

@@ -9,19 +9,7 @@ import pytest
 import fastbp as bp
 from fastbp.engine import backend
 
-NATIVE = backend._import_native()
-INTERPRETERS = {"reference": None} | ({"native": NATIVE} if NATIVE else {})
-
-
-@pytest.fixture(params=INTERPRETERS, autouse=True)
-def interpreter(request, monkeypatch):
-    monkeypatch.setattr(backend, "_NATIVE", INTERPRETERS[request.param])
-    return request.param
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
+pytestmark = pytest.mark.usefixtures("interpreter")
 
 
 def one_node_per_layer(dtype):

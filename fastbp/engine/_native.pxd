@@ -80,7 +80,6 @@ cdef extern from "fastbp.h":
 
     ctypedef struct fbp_op_schema:
         const char *name
-        int by_rows
         const char *operands
         const char *attributes
         int by_rows

@@ -74,11 +74,6 @@ def engine(request, monkeypatch):
         NATIVE.set_grain(-1)
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
 @pytest.fixture
 def rng():
     return np.random.default_rng(2024)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from fastbp.engine.sparse import SparseRows
 
-EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 33, 47, 49, 257)
+EDGES = runpy.run_path(str(Path(__file__).with_name("case.py")))["EDGES"]
 SHAPES = tuple(zip(EDGES[5:] + EDGES[:5], EDGES, strict=True))  # (rows, columns)
 
 

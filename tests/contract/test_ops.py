@@ -4,144 +4,27 @@ and writes nothing but its results."""
 from __future__ import annotations
 
 import runpy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 import fastbp
 from fastbp.engine import reference
-from fastbp.engine.layout import SLACK, round_up
-from fastbp.engine.plan import ACTIVATIONS, BLOCK, LOSSES, Op, Plan, Tensor
+from fastbp.engine.layout import SLACK
+from fastbp.engine.plan import ACTIVATIONS
+
+HERE = Path(__file__).parent
+CASE = runpy.run_path(str(HERE / "case.py"))
+Case, GUARD, FLAT, EDGES, turned = (CASE[name] for name in ("Case", "GUARD", "FLAT", "EDGES", "turned"))
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-GUARD = -77.25  # what must not be written over
-EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 33, 47, 49, 257)
 ALPHA = {"leaky_relu": 0.2, "elu": 1.5}
 SEED = 2024
 ROWS = 6  # of the operations whose rows have nothing to do with each other
-
-
-def turned(by: int) -> tuple[int, ...]:
-    """The edges in another order, so that pairs of them differ."""
-    return EDGES[by:] + EDGES[:by]
-
-
-@dataclass
-class Case:
-    """One operation with its operands, which are gathered before it and scattered after it.
-
-    An operand that is only read lies right behind the result, and is scattered too: a kernel that writes past
-    the padding of a row spoils it.
-    """
-
-    spare: ClassVar[int] = 0  # rows that a batch has room for beyond those it has
-    kind: str
-    dtype: str
-    rows: int
-    attributes: dict = field(default_factory=dict)
-    batch: int = 0  # capacity; rows and what is spare, unless given
-    phase: str = "forward"
-    also: tuple = ()  # other phases that run
-    training: bool = False
-    data: dict = field(default_factory=dict)
-    flat: dict = field(default_factory=dict)
-    operands: dict = field(default_factory=dict)
-    columns: dict = field(default_factory=lambda: {"inputs": 1, "outputs": 1, "targets": 1})
-    before: list = field(default_factory=list)
-    after: list = field(default_factory=list)
-    end: int = 0  # of the workspace so far
-    count_from: int = 2  # steps done before
-
-    def __post_init__(self):
-        self.batch = self.batch or self.rows + self.spare
-
-    def __str__(self):
-        shapes = ", ".join(f"{name} {tensor}" for name, tensor in self.operands.items() if tensor)
-        options = ", ".join(f"{name}={value}" for name, value in self.attributes.items())
-        return f"{self.kind}({options}) of {self.rows} rows in {self.dtype}: {shapes}"
-
-    # ---- places ----
-
-    def workspace(self, columns, contiguous=False):
-        stride = columns if contiguous else round_up(columns)
-        tensor = Tensor("workspace", self.end, self.batch, columns, stride, per_row=True)
-        self.end += round_up(self.batch * stride)
-        return tensor
-
-    def take(self, name, arena, values, contiguous=False):
-        """Place an operand whose rows come from a matrix of the caller."""
-        values = np.ascontiguousarray(values, self.dtype)
-        self.data[arena] = values
-        source = self._matrix(arena, values.shape[-1] if values.ndim == 2 else 1)
-        place = self.operands[name] = self.workspace(source.columns, contiguous)
-        self.before.append(Op("gather", "gather", {"source": source, "out": place}))
-        return place
-
-    def give(self, arena, place):
-        """Show what lies in a place of the workspace at the end."""
-        self.after.append(
-            Op("scatter", "output", {"source": place, "out": self._matrix(arena, place.columns)})
-        )
-        self.data[arena] = np.zeros((self.rows, place.columns), self.dtype)
-
-    def dense(self, name, arena, values):
-        """Place an operand in a flat array, between guards."""
-        values = np.atleast_2d(np.asarray(values, self.dtype))
-        before = self.flat.get(arena, np.full(16, GUARD, self.dtype))
-        tensor = Tensor(arena, before.size, *values.shape, values.shape[1])
-        guard = np.full(16 + -values.size % 16, GUARD, self.dtype)
-        self.flat[arena] = np.concatenate([before, values.ravel(), guard])
-        self.operands[name] = tensor
-        return tensor
-
-    def _matrix(self, arena, columns):
-        kind = {"input_gradients": "inputs", "output_gradients": "outputs"}.get(arena, arena)
-        if kind in self.columns:
-            assert self.columns[kind] in (1, columns)
-            self.columns[kind] = columns
-        return Tensor(arena, 0, self.batch, columns, columns, per_row=True)
-
-    # ---- running ----
-
-    def plan(self):
-        op = Op(self.kind, self.phase, self.operands, self.attributes, "layer")
-        sizes = {name: self.flat[name].size + SLACK if name in self.flat else SLACK for name in FLAT}
-        return Plan(
-            ops=(*self.before, op, *self.after),
-            dtype=self.dtype,
-            batch_size=self.batch,
-            sizes=sizes | {"workspace": self.end + SLACK},
-            columns=self.columns,
-            parameters=(),
-            slots=(),
-            seed=11,
-        )
-
-    def run(self, engine, **options):
-        """Return {name: values} of all that the operation may have changed."""
-        slack = np.full(SLACK, GUARD, self.dtype)
-        flat = {name: np.concatenate([self.flat.get(name, slack[:0]), slack]) for name in FLAT}
-        counters = np.array([self.count_from, 5])
-        program = engine.program(self.plan(), *flat.values(), counters)
-        data = dict(self.data)
-        guarded = {}
-        for name in ("outputs", "input_gradients"):
-            if name in data:
-                guarded[name] = np.full(data[name].size + 2 * SLACK, GUARD, self.dtype)
-                data[name] = guarded[name][SLACK:-SLACK].reshape(data[name].shape)
-        phases = ("gather", *self.also, self.phase, "output")
-        loss = program.run(phases, 0, self.rows, **data, **{"training": self.training} | options)
-        results = {"loss": np.array(loss)} if self.phase == "loss" else {}
-        results |= {name: flat[name] for name in self.flat}
-        return results | guarded
-
-
-FLAT = ("parameters", "gradients", "state")
 
 
 @dataclass(frozen=True)
@@ -303,268 +186,15 @@ def dropout_backward(dtype, rng):
         yield case
 
 
-def loss_case(kind, dtype, rng, attributes, prediction, target, weighted):
-    """weighted: sample weights given, planned but not given, or not even planned."""
-    case = Case(kind, dtype, len(prediction), attributes, phase="loss")
-    delta = case.operands["delta"] = case.workspace(prediction.shape[1])
-    place = case.take("prediction", "inputs", prediction)
-    case.take("target", "targets", target)
-    case.operands["sample_weight"] = None
-    if weighted != "unplanned":
-        case.take(
-            "sample_weight", "sample_weights", rng.integers(0, 4, len(prediction)) + 0.25, contiguous=True
-        )
-    if weighted == "absent":
-        del case.data["sample_weights"]
-    case.give("outputs", delta)
-    case.give("input_gradients", place)
-    return case
-
-
-WEIGHTED = ("given", "absent", "unplanned")
-
-
-def elementwise_loss(dtype, rng):
-    parameter = {"huber": 0.7, "quantile": 0.3}
-    for loss, (number, columns) in product(LOSSES, enumerate(EDGES)):
-        shape = turned(6)[number], columns
-        prediction, target = rng.normal(size=shape), rng.normal(size=shape)
-        if loss == "poisson":
-            prediction, target = rng.uniform(0.1, 5, shape), rng.poisson(2, shape)
-        elif loss == "binary_cross_entropy":
-            prediction, target = rng.uniform(0.01, 0.99, shape), rng.choice([0, 0.3, 1], shape)
-        elif loss == "poisson_deviance":
-            target = rng.poisson(2, shape)
-        elif loss in ("sigmoid_binary_cross_entropy", "multilabel_cross_entropy"):
-            prediction, target = 5 * prediction, rng.choice([0, 0.3, 1], shape)
-        attributes = {"loss": loss, "parameter": parameter.get(loss, 0.0)}
-        yield loss_case("elementwise_loss", dtype, rng, attributes, prediction, target, WEIGHTED[number % 3])
-
-
-def cross_entropy(kind, dtype, rng):
-    for (number, columns), labels, smoothing in product(enumerate(EDGES), (True, False), (0.0, 0.1)):
-        if columns == 1 and not labels:
-            continue  # one column of targets means labels
-        rows = turned(6)[number]
-        target = rng.integers(columns, size=(rows, 1)) if labels else rng.dirichlet(np.ones(columns), rows)
-        prediction = rng.dirichlet(np.full(columns, 5), rows) if kind == "cross_entropy_loss" else None
-        if prediction is None:
-            prediction = 5 * rng.normal(size=(rows, columns))
-        attributes = {"label_smoothing": smoothing}
-        yield loss_case(kind, dtype, rng, attributes, prediction, target, WEIGHTED[number % 3])
-
-
-def cross_entropy_loss(dtype, rng):
-    yield from cross_entropy("cross_entropy_loss", dtype, rng)
-
-
-def softmax_cross_entropy_loss(dtype, rng):
-    yield from cross_entropy("softmax_cross_entropy_loss", dtype, rng)
-
-
-TABLES = ((2, 5), (7, 16), (40, 3))  # of which a step leaves alone the rows without a gradient
-
-
-def update(kind, dtype, rng, size, attributes, **slots):
-    """Three steps with three learning rates. slots: whether each is there."""
-    case = Case(kind, dtype, 3, attributes, batch=1, phase="update")
-    case.dense("parameters", "parameters", rng.normal(size=size))
-    gradients = rng.normal(size=size)
-    if np.ndim(gradients) == 2:
-        gradients[::3] = 0
-    case.dense("gradients", "gradients", gradients)
-    for name, there in slots.items():
-        case.operands[name] = case.dense(name, "state", rng.uniform(1, 2, size)) if there else None
-    case.data["learning_rates"] = np.array([0.1, 0.05, 0.2])
-    return case
-
-
-def sgd(dtype, rng):
-    for size, (momentum, nesterov), decay in product(
-        (*EDGES, 1000, *TABLES), ((0.0, False), (0.9, False), (0.8, True)), (0.0, 0.1)
-    ):
-        attributes = {"momentum": momentum, "nesterov": nesterov, "weight_decay": decay}
-        yield update("sgd", dtype, rng, size, attributes, momentum_buffer=momentum > 0)
-
-
-ADAM = {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8}
-DECAYS = ((0.0, False), (0.1, False), (0.1, True))
-
-
-def adam(dtype, rng):
-    for size, (decay, decoupled), amsgrad in product((*EDGES, 1000, *TABLES), DECAYS, (False, True)):
-        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "epsilon_hat": not amsgrad}
-        yield update("adam", dtype, rng, size, attributes, m=True, v=True, v_max=amsgrad)
-
-
-def adamax(dtype, rng):
-    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
-        yield update("adamax", dtype, rng, size, ADAM | {"weight_decay": decay}, m=True, u=True)
-
-
-def nadam(dtype, rng):
-    for size, (decay, decoupled) in product((*EDGES, 1000, *TABLES), DECAYS):
-        attributes = ADAM | {"weight_decay": decay, "decoupled": decoupled, "momentum_factor": 0.9}
-        yield update("nadam", dtype, rng, size, attributes, m=True, v=True)
-
-
-def radam(dtype, rng):
-    """With averages of 5 steps, and of 100: before and after the rectification."""
-    for size, (decay, decoupled), beta in product((*EDGES, 1000, *TABLES), DECAYS, (0.7, 0.99)):
-        attributes = ADAM | {"beta_2": beta, "weight_decay": decay, "decoupled": decoupled}
-        case = update("radam", dtype, rng, size, attributes, m=True, v=True)
-        case.count_from = 4
-        yield case
-
-
-def lion(dtype, rng):
-    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
-        attributes = {"beta_1": 0.8, "beta_2": 0.99, "weight_decay": decay}
-        yield update("lion", dtype, rng, size, attributes, m=True)
-
-
-def adagrad(dtype, rng):
-    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
-        attributes = {"initial_accumulator_value": 0.3, "epsilon": 1e-8, "weight_decay": decay}
-        yield update("adagrad", dtype, rng, size, attributes, accumulator=True)
-
-
-def adadelta(dtype, rng):
-    for size, decay in product((*EDGES, 1000, *TABLES), (0.0, 0.1)):
-        attributes = {"rho": 0.9, "epsilon": 1e-6, "weight_decay": decay}
-        yield update("adadelta", dtype, rng, size, attributes, v=True, delta_average=True)
-
-
-def rprop(dtype, rng):
-    for size in (*EDGES, 1000, *TABLES):
-        attributes = {"eta_minus": 0.5, "eta_plus": 1.2, "step_size_min": 0.8, "step_size_max": 1.7}
-        case = update("rprop", dtype, rng, size, attributes, previous=True, step_size=True)
-        for name, factors in (("previous", [-1, 0, 1]), ("step_size", [0, 1, 1])):  # 0: the first step
-            values = case.operands[name].matrix(case.flat["state"])
-            values *= rng.choice(factors, values.shape)
-        yield case
-
-
-def rmsprop(dtype, rng):
-    for size, momentum, decay, centered in product(
-        (*EDGES, 1000, *TABLES), (0.0, 0.7), (0.0, 0.1), (False, True)
-    ):
-        attributes = {"rho": 0.9, "momentum": momentum, "epsilon": 1e-8, "weight_decay": decay}
-        slots = {"v": True, "momentum_buffer": momentum > 0, "gradient_average": centered}
-        case = update("rmsprop", dtype, rng, size, attributes, **slots)
-        if centered:  # the square of a mean is not above the mean of the squares
-            average = case.operands["gradient_average"].matrix(case.flat["state"])
-            average /= 4
-        yield case
-
-
-# ---- gradients before the step, parameters after it ----
-
-SIZES = (*EDGES[::2], BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17)
-
-
-def flat(kind, dtype, rng, size, attributes, sums=None, phase="update"):
-    """One run over a flat array with zeros, small and large values."""
-    case = Case(kind, dtype, 1, attributes, batch=1, phase=phase)
-    operands, _ = reference.schema()[kind]
-    for name in operands:
-        if name == sums:
-            case.dense(name, "state", np.full(-(-size // BLOCK), np.nan))
-        else:
-            arena = name if name in FLAT else "state"
-            values = rng.choice([0, 0.01, 1, 3], size) * rng.normal(size=size)
-            values[0] = 7 if arena != "state" else 5  # to be changed by any operation
-            case.dense(name, arena, values)
-    case.data["learning_rates"] = np.array([0.1])
-    return case
-
-
-def penalty(dtype, rng):
-    for size, (l1, l2) in product(SIZES, ((0.1, 0.0), (0.0, 0.2), (0.3, 0.4))):
-        yield flat("penalty", dtype, rng, size, {"l1": l1, "l2": l2}, sums="sums", phase="loss")
-
-
-def penalty_gradient(dtype, rng):
-    for size, (l1, l2) in product(SIZES, ((0.1, 0.0), (0.0, 0.2), (0.3, 0.4))):
-        yield flat("penalty_gradient", dtype, rng, size, {"l1": l1, "l2": l2}, phase="backward")
-
-
-def l2_penalty(dtype, rng):
-    """Next to a loss, whose batch is the one that the penalty is divided by."""
-    for size in SIZES:
-        loss = loss_case(
-            "elementwise_loss",
-            dtype,
-            rng,
-            {"loss": "half_squared_error", "parameter": 0.0},
-            rng.normal(size=(5, 3)),
-            rng.normal(size=(5, 3)),
-            "given" if size % 2 else "absent",
-        )
-        case = flat("l2_penalty", dtype, rng, size, {"strength": 0.7}, phase="backward")
-        case.rows, case.batch, case.end, case.columns = 5, loss.batch, loss.end, loss.columns
-        op = Op(loss.kind, "loss", loss.operands, loss.attributes, "layer")
-        case.before, case.after, case.also = [*loss.before, op], loss.after, ("loss",)
-        case.data = loss.data
-        yield case
-
-
-def accumulate(dtype, rng):
-    """The first, a middle and the last batch of four."""
-    for size, before in product(SIZES, (0, 2, 3)):
-        case = flat("accumulate", dtype, rng, size, {"steps": 4})
-        case.count_from = before
-        yield case
-
-
-def clip_value(dtype, rng):
-    for size in SIZES:
-        yield flat("clip_value", dtype, rng, size, {"limit": 0.5})
-
-
-def gradient_norms(dtype, rng):
-    for size in SIZES:
-        yield flat("gradient_norms", dtype, rng, size, {}, sums="norms")
-
-
-def clip_norm(dtype, rng):
-    for size, number in product(SIZES, (1, 5)):
-        case = Case("clip_norm", dtype, 1, {"limit": 0.5}, batch=1, phase="update")
-        case.dense("gradients", "gradients", rng.normal(size=size))
-        case.dense("norms", "state", rng.uniform(1, 2, number))
-        case.data["learning_rates"] = np.array([0.1])
-        yield case
-
-
-def max_norm(dtype, rng):
-    for number, columns in enumerate(EDGES):
-        case = Case("max_norm", dtype, 1, {"max_value": 0.7}, batch=1, phase="update")
-        weight = rng.normal(size=(turned(3)[number], columns)) * rng.choice([0, 0.01, 1], columns)
-        weight[0, 0] = 1  # one column at least is too long
-        case.dense("parameters", "parameters", weight)
-        case.data["learning_rates"] = np.array([0.1])
-        yield case
-
-
-def moving_average(dtype, rng):
-    for size, before in product(SIZES, (0, 1)):  # the first step, and the second one
-        case = flat("moving_average", dtype, rng, size, {"momentum": 0.9})
-        case.count_from = before
-        yield case
-
-
 CASES = {
     function.__name__: function
     for function in (
         gather, scatter, dense_forward, dense_backward_weight, dense_backward_input, activation_forward,
         activation_backward, softmax_forward, softmax_backward, dropout_forward, dropout_backward,
-        elementwise_loss, cross_entropy_loss, softmax_cross_entropy_loss, sgd, adam, adamax, nadam, radam,
-        lion, adagrad, adadelta, rmsprop, rprop, penalty, penalty_gradient, l2_penalty, accumulate,
-        clip_value, gradient_norms, clip_norm, max_norm, moving_average,
     )
 }  # fmt: skip
-LAYER_CASES = runpy.run_path(str(Path(__file__).with_name("layer_cases.py")))["CASES"]
-CASES |= {kind: partial(cases, Case) for kind, cases in LAYER_CASES.items()}
+for file in ("layer_cases.py", "step_cases.py"):
+    CASES |= {kind: partial(cases, Case) for kind, cases in runpy.run_path(str(HERE / file))["CASES"].items()}
 
 # ---- tests ---------------------------------------------------------------------------------------
 

@@ -1,28 +1,20 @@
 """The layout: where values lie, and that nothing is written over while it is needed."""
 
 import copy
+import runpy
 from itertools import combinations
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp import layers, losses, optimizers
+from fastbp import layers
 from fastbp.engine.graph import Graph
 from fastbp.engine.layout import ALIGNMENT, CONFLICT, IN_PLACE, NARROW, SLACK, place_workspace, row_stride
 from fastbp.engine.plan import ACTIVATIONS, Tensor
-from fastbp.engine.planner import build
 from fastbp.layers import Dense, Dropout
 
-
-def net(*stack, loss=None, optimizer=None, inputs=5, **options):
-    options = {"batch_size": 8, **options}
-    return build(
-        list(stack),
-        inputs,
-        loss=None if loss is None else losses.get(loss),
-        optimizer=None if optimizer is None else optimizers.get(optimizer),
-        **options,
-    )
+net = runpy.run_path(str(Path(__file__).with_name("plans.py")))["net"]
 
 
 WRITTEN = {

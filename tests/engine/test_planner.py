@@ -1,6 +1,7 @@
 """The planner: which operations, in which order."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from fastbp import layers, losses, optimizers
 from fastbp.engine.layout import SLACK
 from fastbp.engine.plan import ACTIVATIONS, PHASES
-from fastbp.engine.planner import build
 from fastbp.layers import Dense, Dropout
+
+net = runpy.run_path(str(Path(__file__).with_name("plans.py")))["net"]
 
 CSRC = Path(__file__).parents[2] / "csrc"
 
@@ -34,17 +36,6 @@ def lines(plan, *phases):
             extra = op.attributes.get("activation", op.attributes.get("loss", "linear"))
             found.append(" ".join(filter(None, [op.kind, op.layer, extra if extra != "linear" else ""])))
     return found
-
-
-def net(*stack, loss=None, optimizer=None, inputs=5, **options):
-    options = {"batch_size": 8, **options}
-    return build(
-        list(stack),
-        inputs,
-        loss=None if loss is None else losses.get(loss),
-        optimizer=None if optimizer is None else optimizers.get(optimizer),
-        **options,
-    )
 
 
 # ---- which operations ----------------------------------------------------------------------------
@@ -270,34 +261,6 @@ def test_dropout_streams_count_the_dropout_layers():
     assert streams == {"dropout": 0, "dropout_2": 2}
 
 
-def test_tables_and_statistics_lie_behind_what_an_optimizer_sweeps():
-    plan = net(
-        layers.Branches([layers.Embedding(3, 2), layers.BatchNormalization()], [[0], [1, 2]]),
-        Dense(4),
-        loss="mse",
-        optimizer="adam",
-    )
-    order = [(p.name.removeprefix("branches."), p.decay, p.sparse, p.trained) for p in plan.parameters]
-    assert order == [
-        ("dense.weight", True, False, True),
-        ("batch_normalization.gamma", False, False, True),
-        ("batch_normalization.beta", False, False, True),
-        ("dense.bias", False, False, True),
-        ("embedding.weight", True, True, True),
-        ("batch_normalization.moving_mean", False, False, False),
-        ("batch_normalization.moving_variance", False, False, False),
-    ]
-    sweep, table = (op.operands for op in plan.ops if op.phase == "update")
-    places = {p.name: p.tensor for p in plan.parameters}
-    embedding = places["branches.embedding.weight"]
-    assert sweep["parameters"].columns == embedding.offset
-    assert table["parameters"] == embedding
-    assert (table["gradients"].arena, table["gradients"].offset) == ("gradients", embedding.offset)
-    size = plan.sizes["parameters"]
-    assert [table[name].offset - embedding.offset for name in ("m", "v")] == [0, size]
-    assert {tensor.rows for tensor in table.values() if tensor} == {3}
-
-
 def test_what_a_table_looks_up_is_known_by_its_column():
     inner = layers.Branches([layers.Embedding(9, 1), layers.Embedding(5, 1)], [[1], [0]])
     plan = net(layers.Branches([[layers.Flatten(), inner], layers.Embedding(7, 2)], [[3, 0], [2, 4]]))
@@ -420,38 +383,6 @@ def test_target_columns():
         net(Dense(3, "softmax"), target_columns=2, **classifier)
     with pytest.raises(ValueError, match="targets must have 3 columns"):
         net(Dense(3), target_columns=1, loss="mse")
-
-
-# ---- optimizers ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "slots"),
-    [
-        (optimizers.SGD(), ()),
-        (optimizers.SGD(momentum=0.9, nesterov=True), ("momentum_buffer",)),
-        (optimizers.Adam(), ("m", "v")),
-        (optimizers.RMSprop(), ("v",)),
-        (optimizers.RMSprop(momentum=0.5), ("v", "momentum_buffer")),
-        (optimizers.RMSprop(centered=True), ("v", "gradient_average")),
-        (optimizers.RMSprop(momentum=0.5, centered=True), ("v", "momentum_buffer", "gradient_average")),
-    ],
-)
-def test_one_update_over_all_parameters(optimizer, slots):
-    plan = net(Dense(4), Dense(3), loss="mse", optimizer=optimizer)
-    (update,) = (op for op in plan.ops if op.phase == "update")
-    size = plan.sizes["parameters"]
-    assert plan.slots == slots
-    assert plan.sizes["state"] == len(slots) * size
-    assert update.attributes == optimizer.attributes()
-    for number, name in enumerate(slots):
-        tensor = update.operands[name]
-        assert (tensor.arena, tensor.offset, tensor.columns) == ("state", number * size, size - SLACK)
-    assert [name for name, t in update.operands.items() if t is None] == [
-        name for name in optimizer.state_operands if name not in slots
-    ]
-    last = plan.parameters[-1].tensor
-    assert last.offset + last.columns <= update.operands["parameters"].columns
 
 
 # ---- networks and arguments ----------------------------------------------------------------------

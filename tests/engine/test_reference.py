@@ -2,6 +2,7 @@
 
 import math
 import re
+import runpy
 import warnings
 from pathlib import Path
 
@@ -10,83 +11,18 @@ import numpy as np
 import pytest
 
 from fastbp.engine import reference
-from fastbp.engine.plan import ACTIVATIONS, LOSSES, ROW_OPERATIONS, Op, Plan, Tensor
+from fastbp.engine.plan import ACTIVATIONS, ROW_OPERATIONS, Op, Plan, Tensor
 from fastbp.engine.random import philox, random_words
 
-ROWS, BATCH, STEP = 5, 7, 1e-6
+SINGLE = runpy.run_path(str(Path(__file__).with_name("single.py")))
+ROWS, run_op = SINGLE["ROWS"], SINGLE["run_op"]
+differences, assert_gradient = SINGLE["differences"], SINGLE["assert_gradient"]
 ALPHA = {"leaky_relu": 0.2, "elu": 1.5}
-# where operands come from, and where results go
-SOURCES = {
-    "x": "inputs",
-    "saved": "inputs",
-    "prediction": "inputs",
-    "y": "inputs",
-    "dy": "output_gradients",
-} | {
-    "target": "targets",
-    "sample_weight": "sample_weights",
-}
-RESULTS = {"y": "outputs", "dx": "input_gradients", "delta": "input_gradients"}
-MIRRORS = {"outputs": "output_gradients", "inputs": "input_gradients"}
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
-
-
-def run_op(kind, reads, writes=None, flat=None, attributes=None, *, in_place=None, training=False):
-    """Run one operation on the rows of `reads`; return its results, and loss and weight sums as "loss".
-
-    `writes` names results with their columns, `in_place` those that lie on another operand, `flat` gives
-    {operand: (arena, values)} for what lies in a flat array and is changed there.
-    """
-    dtype = next(iter(reads.values())).dtype
-    sizes, operands, before, after, data, arenas = {"workspace": 0}, {}, [], [], {}, {}
-
-    def place(columns):  # rows longer than their columns, so that a wrong stride shows
-        tensor = Tensor("workspace", sizes["workspace"], BATCH, columns, columns + 3, per_row=True)
-        sizes["workspace"] += BATCH * (columns + 3)
-        return tensor
-
-    def matrix(arena, columns):
-        return Tensor(arena, 0, BATCH, columns, columns, per_row=True)
-
-    for name, values in reads.items():
-        operands[name] = place(values.shape[1])
-        data[SOURCES[name]] = values
-        source = matrix(SOURCES[name], values.shape[1])
-        before.append(Op("gather", "gather", {"source": source, "out": operands[name]}))
-    for name, columns in (writes or {}).items():
-        operands[name] = operands[in_place[name]] if in_place and name in in_place else place(columns)
-        data[RESULTS[name]] = np.zeros((ROWS, columns), dtype)
-        after.append(
-            Op("scatter", "output", {"source": operands[name], "out": matrix(RESULTS[name], columns)})
-        )
-    for name, (arena, values) in (flat or {}).items():
-        values = np.atleast_2d(values).astype(dtype)
-        offset = arenas.setdefault(arena, np.full(3, 9, dtype)).size
-        arenas[arena] = np.concatenate([arenas[arena], values.ravel()])
-        operands[name] = Tensor(arena, offset, *values.shape, values.shape[1])
-    for name in ("parameters", "gradients", "state"):
-        sizes[name] = arenas.setdefault(name, np.zeros(0, dtype)).size
-    operands = {name.rstrip("?"): None for name in SCHEMA[kind][0]} | operands
-    columns = {
-        name: next((data[arena].shape[1] for arena in (name, MIRRORS.get(name)) if arena in data), 1)
-        for name in ("inputs", "outputs", "targets")
-    }
-    op = Op(kind, "loss" if "loss" in kind else "forward", operands, attributes or {})
-    plan = Plan((*before, op, *after), str(dtype), BATCH, sizes, columns, (), (), seed=2**40 + 5)
-    counters = np.array([0, 3])
-    program = reference.Program(plan, *(arenas[n] for n in ("parameters", "gradients", "state")), counters)
-    if "sample_weights" in data:
-        data["sample_weights"] = data["sample_weights"][:, 0].copy()
-    sums = program.run(("gather", op.phase, "output"), 0, ROWS, **data, training=training)
-    results = {name: data[RESULTS[name]] for name in writes or {}}
-    for name, (arena, _) in (flat or {}).items():
-        t = operands[name]
-        results[name] = arenas[arena][t.offset : t.offset + t.rows * t.columns].reshape(t.rows, t.columns)
-    return results | {"loss": sums}
 
 
 OPS_DEF = (Path(__file__).parents[2] / "csrc" / "ops.def").read_text()
@@ -101,21 +37,6 @@ def ops_def():
 
 
 SCHEMA = ops_def()
-
-
-def differences(function, array):
-    """Central differences of a number by the elements of an array."""
-    found = np.empty_like(array)
-    for index in np.ndindex(array.shape):
-        above, below = array.copy(), array.copy()
-        above[index] += STEP
-        below[index] -= STEP
-        found[index] = (function(above) - function(below)) / (2 * STEP)
-    return found
-
-
-def assert_gradient(found, function, array):
-    np.testing.assert_allclose(found, differences(function, array), rtol=1e-6, atol=1e-9)
 
 
 def test_schema_is_that_of_ops_def():
@@ -309,158 +230,6 @@ def test_softmax(in_place, rng):
     where = {"dx": "dy"} if in_place else None
     dx = run_op("softmax_backward", {"y": y, "dy": dy}, {"dx": 4}, in_place=where)["dx"]
     np.testing.assert_allclose(dx, differences(lambda x: np.sum(forward(x) * dy), x), rtol=1e-6, atol=1e-9)
-
-
-# ---- losses ----------------------------------------------------------------------------
-
-
-def textbook_loss(kind, p, y, parameter):
-    """One element of an element-wise loss."""
-    e = p - y
-    return {
-        "mean_squared_error": lambda: e**2,
-        "half_squared_error": lambda: e**2 / 2,
-        "mean_absolute_error": lambda: abs(e),
-        "huber": lambda: e**2 / 2 if abs(e) <= parameter else parameter * (abs(e) - parameter / 2),
-        "quantile": lambda: max(parameter * -e, (parameter - 1) * -e),
-        "poisson": lambda: p - y * math.log(p + 1e-7),
-        "binary_cross_entropy": lambda: -y * math.log(p) - (1 - y) * math.log(1 - p),
-        "sigmoid_binary_cross_entropy": lambda: math.log1p(math.exp(p)) - y * p,
-        "multilabel_cross_entropy": lambda: math.log1p(math.exp(p)) - y * p,
-        "poisson_deviance": lambda: y * math.log(y / math.exp(p)) - y + math.exp(p),
-    }[kind]()
-
-
-LOSS_CASES = [*((kind, None) for kind in LOSSES)] + [
-    (kind, columns)
-    for kind in ("cross_entropy_loss", "softmax_cross_entropy_loss")
-    for columns in (1, 3)  # labels, probabilities
-]
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize(("kind", "target_columns"), LOSS_CASES)
-def test_losses(kind, target_columns, in_place, weighted, rng):
-    p, y = rng.uniform(0.1, 0.9, size=(2, ROWS, 3))
-    weight = rng.uniform(0.5, 2.0, size=(ROWS, 1)) if weighted else np.ones((ROWS, 1))
-    if target_columns is None:
-        parameter = 0.3
-        attributes = {"loss": kind, "parameter": parameter}
-        values = np.vectorize(lambda p, y: textbook_loss(kind, p, y, parameter))(p, y)
-        rows = values.sum(axis=1) if LOSSES[kind] == "sum" else values.mean(axis=1)
-        kind = "elementwise_loss"
-    else:
-        attributes = {"label_smoothing": 0.1}
-        y = rng.integers(0, 3, size=(ROWS, 1)).astype(float) if target_columns == 1 else y
-        t = (np.eye(3)[y[:, 0].astype(int)] if target_columns == 1 else y) * 0.9 + 0.1 / 3
-        log = np.log(p) if kind == "cross_entropy_loss" else p - np.log(np.exp(p).sum(axis=1, keepdims=True))
-        rows = -(t * log).sum(axis=1)
-    where = {"delta": "prediction"} if in_place else None
-
-    def run(p):
-        reads = {"prediction": p, "target": y} | ({"sample_weight": weight} if weighted else {})
-        return run_op(kind, reads, {"delta": 3}, None, attributes, in_place=where)
-
-    found = run(p)
-    assert found["loss"] == pytest.approx((np.sum(weight[:, 0] * rows), weight.sum()), rel=1e-12)
-    assert_gradient(found["delta"], lambda p: run(p)["loss"][0] / weight.sum(), p)
-
-
-def test_without_weight_there_is_no_delta():
-    p, y, weight = np.ones((ROWS, 2)), np.zeros((ROWS, 2)), np.zeros((ROWS, 1))
-    found = run_op(
-        "elementwise_loss",
-        {"prediction": p, "target": y, "sample_weight": weight},
-        {"delta": 2},
-        None,
-        {"loss": "mean_squared_error", "parameter": 0.0},
-    )
-    assert found["loss"] == (0, 0)
-    assert not found["delta"].any()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", ["binary_cross_entropy", "cross_entropy_loss"])
-def test_probabilities_are_clipped(kind, dtype):
-    low = {"float32": 1e-7, "float64": 1e-15}[dtype]
-    p, y = np.zeros((ROWS, 2), dtype), np.ones((ROWS, 2), dtype)
-    op, attributes = kind, {"label_smoothing": 0.0}
-    if kind == "binary_cross_entropy":
-        op, attributes = "elementwise_loss", {"loss": kind, "parameter": 0.0}
-    found = run_op(op, {"prediction": p, "target": y}, {"delta": 2}, None, attributes)
-    per_row = -math.log(low) * (1 if kind == "binary_cross_entropy" else 2)
-    assert found["loss"][0] / ROWS == pytest.approx(per_row, rel=1e-6)
-    assert not found["delta"].any()
-
-
-# ---- optimizers ------------------------------------------------------------------------
-
-
-def trace(kind, gradients, rates, h, p):
-    """Parameters after each step, one number at a time."""
-    m = v = average = buffer = 0.0
-    for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), 1):
-        if h.get("decoupled"):
-            p -= rate * h["weight_decay"] * p
-        else:
-            g += h["weight_decay"] * p
-        if kind == "sgd":
-            buffer = h["momentum"] * buffer + g
-            p -= rate * (g + h["momentum"] * buffer if h["nesterov"] else buffer)
-        elif kind == "adam":
-            m = h["beta_1"] * m + (1 - h["beta_1"]) * g
-            v = h["beta_2"] * v + (1 - h["beta_2"]) * g**2
-            m_hat, v_hat = m / (1 - h["beta_1"] ** t), v / (1 - h["beta_2"] ** t)
-            epsilon = h["epsilon"] / (math.sqrt(1 - h["beta_2"] ** t) if h["epsilon_hat"] else 1)
-            p -= rate * m_hat / (math.sqrt(v_hat) + epsilon)
-        else:
-            v = h["rho"] * v + (1 - h["rho"]) * g**2
-            average = h["rho"] * average + (1 - h["rho"]) * g
-            spread = v - average**2 if h["centered"] else v
-            buffer = h["momentum"] * buffer + g / (math.sqrt(spread) + h["epsilon"])
-            p -= rate * buffer
-    return p
-
-
-ADAM = {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3, "weight_decay": 0.1}
-RMSPROP = {"rho": 0.9, "epsilon": 1e-3, "weight_decay": 0.1}
-OPTIMIZERS = [
-    ("sgd", {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}, ()),
-    ("sgd", {"momentum": 0.9, "nesterov": False, "weight_decay": 0.1}, ("momentum_buffer",)),
-    ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, ("momentum_buffer",)),
-    ("adam", ADAM | {"decoupled": False, "epsilon_hat": False}, ("m", "v")),
-    ("adam", ADAM | {"decoupled": False, "epsilon_hat": True}, ("m", "v")),
-    ("adam", ADAM | {"decoupled": True, "epsilon_hat": False}, ("m", "v")),
-    ("rmsprop", RMSPROP | {"momentum": 0.0}, ("v",)),
-    ("rmsprop", RMSPROP | {"momentum": 0.5}, ("v", "momentum_buffer")),
-    ("rmsprop", RMSPROP | {"momentum": 0.5}, ("v", "momentum_buffer", "gradient_average")),
-]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("kind", "attributes", "slots"), OPTIMIZERS)
-def test_optimizers(kind, attributes, slots, dtype, rng):
-    count, rates = 6, [0.1, 0.05, 0.2, 0.01]
-    start, g = rng.normal(size=count).astype(dtype), rng.normal(size=(len(rates), count)).astype(dtype)
-    parameters, gradients, state = start.copy(), np.zeros(count, dtype), np.zeros(count * len(slots), dtype)
-    places = {"parameters": ("parameters", 0), "gradients": ("gradients", 0)}
-    places |= {slot: ("state", count * i) for i, slot in enumerate(slots)}
-    operands = {name.rstrip("?"): None for name in SCHEMA[kind][0]}
-    operands |= {name: Tensor(arena, at, 1, count, count) for name, (arena, at) in places.items()}
-    sizes = {"parameters": count, "gradients": count, "state": state.size, "workspace": 0}
-    columns = {"inputs": 1, "outputs": 1, "targets": 1}
-    plan = Plan((Op(kind, "update", operands, attributes),), dtype, 1, sizes, columns, (), slots, 0)
-    counters = np.zeros(2, np.int64)
-    program = reference.Program(plan, parameters, gradients, state, counters)
-    for values, rate in zip(g, rates, strict=True):
-        gradients[:] = values
-        program.run(("update",), 0, 1, learning_rates=np.array([rate]))
-        np.testing.assert_array_equal(gradients, values)  # the gradients are the user's to read
-    h = attributes | {"centered": "gradient_average" in slots}
-    expected = [trace(kind, [float(v) for v in g[:, i]], rates, h, float(start[i])) for i in range(count)]
-    np.testing.assert_allclose(parameters, expected, rtol={"float32": 1e-4, "float64": 1e-11}[dtype])
-    assert counters.tolist() == [len(rates), 0]
 
 
 # ---- the program -----------------------------------------------------------------------
