@@ -135,6 +135,9 @@ typedef struct fbp_kernels {
     void (*gaussian_noise)(fbp_draw draw, double stddev, int64_t first_row, int64_t rows, int64_t columns,
                            const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
 
+    /* permutation.h: where the places first .. first + count of 0 .. n go */
+    void (*permutation)(uint64_t key, int64_t n, int64_t first, int64_t count, int64_t *order);
+
     /* norm.h: gamma, beta and their gradients may be NULL. mean, inverse: one element per column; saved: mean and
      * inverse deviation of each row. */
     void (*batch_norm_forward)(fbp_batch_norm h, int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row,

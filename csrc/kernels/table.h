@@ -18,6 +18,7 @@
 #include "noise.h"
 #include "norm.h"
 #include "optimizer.h"
+#include "permutation.h"
 #include "reduce.h"
 #include "softmax.h"
 
@@ -43,6 +44,7 @@ const fbp_kernels TABLE_NAME = {
     .softmax_backward = softmax_backward,
     .dropout = dropout,
     .gaussian_noise = gaussian_noise,
+    .permutation = permutation,
     .batch_norm_forward = batch_norm_forward,
     .batch_norm_backward = batch_norm_backward,
     .layer_norm_forward = layer_norm_forward,

@@ -7,7 +7,7 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -152,6 +152,23 @@ def sweep(x):
     cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
     with nogil:
         fbp_sweep_memory(kernels, xb.size(), xb.view.buf)
+
+
+# ---- random numbers ------------------------------------------------------------------------------
+
+
+def permutation(uint64_t key, int64_t n, order, int64_t first=0):
+    """Fill a vector of int64 with where places of 0, …, n - 1 go; see :func:`fastbp.engine.random.permutation`."""
+    cdef Buffer held = Buffer(order, "order", "q", True)
+    cdef const fbp_kernels *kernels = find_kernels(4)
+    cdef int64_t count = held.size()
+    if not 0 <= n <= (<int64_t>1 << 40):
+        raise ValueError(f"n: expected at most 2**40, got {n}")
+    if not 0 <= first <= n - count:
+        raise ValueError(f"order: expected at most {n} - {first} elements, got {count}")
+    if count > 0:
+        with nogil:
+            kernels.permutation(key, n, first, count, <int64_t *>held.view.buf)
 
 
 # ---- plans ---------------------------------------------------------------------------------------
