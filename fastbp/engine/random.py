@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,29 +139,26 @@ def permutation(key: int, n: int, first: int = 0, count: int | None = None) -> N
     >>> permutation(1, 10)
     array([5, 4, 8, 1, 6, 2, 7, 9, 0, 3])
     """
-    places = np.arange(first, n if count is None else first + count)
     bits = max(n - 1, 0).bit_length()
     low = max(bits // 2, 1)
     a, b = 1 << low, -(-n >> low)
     passes = -(-(bits + 10) // low)
-    word: type[np.uint16] | type[np.uint32]
-    word, width = (np.uint16, 16) if bits <= _SHORT_BITS else (np.uint32, 32)
+    width = 16 if bits <= _SHORT_BITS else 32
     keys = random_words(key, 0, 0, 1, 4 * passes).reshape(passes, 2, 2) >> np.uint32(32 - width)
-    keys[..., 0] |= np.uint32(1)
+    last = 2**width - 1
 
-    def mixed(x: NDArray[Any], factor: np.uint32, term: np.uint32) -> NDArray[Any]:
-        y = x * word(factor) + word(term)
-        return (y ^ y >> word(width // 2 - 1)) * word(0x9E3779B9 >> 32 - width)
+    def mixed(x: NDArray[np.int64], factor: np.uint32, term: np.uint32) -> NDArray[np.int64]:
+        y = x * int(factor | 1) + int(term) & last
+        return (y ^ y >> width // 2 - 1) * (0x9E3779B9 >> 32 - width) & last
 
     def walk(place: NDArray[np.int64]) -> NDArray[np.int64]:
-        row, column = (place >> low).astype(word), (place & a - 1).astype(word)
+        row, column = place >> low, place & a - 1
         for for_row, for_column in keys:
-            turn = (mixed(column, *for_row).astype(np.uint64) * np.uint64(b) >> np.uint64(width)).astype(word)
-            row = np.where(row >= word(b) - turn, row - word(b) + turn, row + turn)
-            column = column + (mixed(row, *for_column) >> word(width - low)) & word(a - 1)
-        return row.astype(np.int64) << low | column
+            row = (row + (mixed(column, *for_row) * b >> width)) % b
+            column = column + (mixed(row, *for_column) >> width - low) & a - 1
+        return row << low | column
 
-    order = walk(places)
+    order = walk(np.arange(first, n if count is None else first + count))
     while len(outside := np.flatnonzero(order >= n)):
         order[outside] = walk(order[outside])
     return order
