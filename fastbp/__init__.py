@@ -27,7 +27,8 @@ from fastbp._version import __version__
 from fastbp.config import show_config
 from fastbp.explanation import explain
 from fastbp.gradient_check import gradcheck
-from fastbp.model import Sequential, load
+from fastbp.loading import load
+from fastbp.model import Sequential
 from fastbp.threads import get_num_threads, set_num_threads, threads
 from fastbp.training import History
 

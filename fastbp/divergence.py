@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.chunks import Sums
 from fastbp.engine import backend
 from fastbp.engine.plan import Op, Plan, Tensor
-from fastbp.network import Array, Network, Sums
+from fastbp.network import Array, Network
 from fastbp.samples import Samples
 
 # No copy is kept of a network that is larger than this, with its optimizer's state.

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastbp import data
+from fastbp.compiled_network import aligned_copy
 from fastbp.engine import backend
-from fastbp.network import Array, Network, aligned_copy
+from fastbp.network import Array, Network
 from fastbp.samples import dense
 from fastbp.sources import is_sparse
 

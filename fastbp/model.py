@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastbp import configurable, data, frozen, intake, model_file, saving, shape, training
+from fastbp import data, frozen, intake, training
 from fastbp.callbacks import Callback
 from fastbp.checks import check_count, check_flag
 from fastbp.frames import as_frame, categories, feature_names
 from fastbp.network import Array
 from fastbp.order import Shuffle, check_shuffle
-from fastbp.samples import Inputs, Samples, dense
-from fastbp.stack import LayerStack
+from fastbp.samples import Samples, dense
 from fastbp.streams import Stream
+from fastbp.supervised import SupervisedStack
 from fastbp.training import History
 
 
-class Sequential(LayerStack):
+class Sequential(SupervisedStack):
     """A feed-forward network: layers in a row.
 
     Parameters
@@ -77,75 +77,6 @@ class Sequential(LayerStack):
     >>> model.predict([[0.5]]).shape
     (1, 1)
     """
-
-    # ---- data ----
-
-    def _inputs(self, X: object, argument: str = "X", names: tuple[str, ...] | None = None) -> Inputs:
-        """Check X, and that a frame has the columns `names`, by default those of the training."""
-        X = as_frame(X, argument)
-        _check_names(feature_names(X), names or self.feature_names, argument)
-        columns = None if self._network is None else self.input_size
-        X = shape.rows(X) if isinstance(self.layers[0], shape.Flatten) else X
-        inputs = data.features(
-            X, dtype=self.dtype, columns=columns, argument=argument, categories=self.categories
-        )
-        self.build(inputs.shape[1])
-        data.require_indices(inputs, self._require_network().plan.indices, argument)
-        return inputs
-
-    def _rows(self, values: Any) -> Any:
-        """Targets or deltas in the shape of the outputs, as rows."""
-        return shape.rows(values) if isinstance(self.layers[-1], shape.Reshape) else values
-
-    def _shaped(self, outputs: Array) -> Array:
-        """Rows of outputs in the shape that users see."""
-        last = self.layers[-1]
-        return (
-            outputs.reshape(-1, *last.shape(self.output_size)) if isinstance(last, shape.Reshape) else outputs
-        )
-
-    def _samples(
-        self,
-        X: object,
-        y: object,
-        sample_weight: object = None,
-        class_weight: object = None,
-        *,
-        prefix: str = "",
-        names: tuple[str, ...] | None = None,
-    ) -> Samples:
-        if self.loss is None:
-            raise ValueError('loss: the model has none; give Sequential(..., loss="mean_squared_error"), say')
-        inputs = self._inputs(X, f"{prefix}X", names)
-        rows, kind = len(inputs), self.loss.target_kind
-        targets = data.targets(
-            self._rows(y),
-            dtype=self.dtype,
-            rows=rows,
-            kind=kind,
-            columns=self.output_size,
-            argument=f"{prefix}y",
-        )
-        weights = data.sample_weights(
-            sample_weight, rows=rows, dtype=self.dtype, argument=f"{prefix}sample_weight"
-        )
-        return self._with_class_weights(Samples(inputs, targets, weights), class_weight)
-
-    def _with_class_weights(self, samples: Samples, class_weight: object) -> Samples:
-        if class_weight is None:
-            return samples
-        kind = None if self.loss is None else self.loss.target_kind
-        if kind == "values" or (kind == "probabilities" and self.output_size > 1):
-            raise ValueError(
-                f"class_weight needs one class per sample, but {self.loss!r} with {self.output_size} "
-                "outputs has none; use sample_weight"
-            )
-        weights = data.class_weights(class_weight, samples.targets, max(2, self.output_size))
-        if samples.weights is not None:
-            weights = samples.weights * weights
-        weighted = Samples(samples.inputs, samples.targets, weights)
-        intake.require_weight(weighted, "sample_weight and class_weight")
-        return weighted
 
     # ---- training ----
 
@@ -432,46 +363,6 @@ class Sequential(LayerStack):
         c_export.export(self, path, dtype, samples)
 
 
-def load(path: str | os.PathLike[str], *, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
-    """Read a model that :meth:`Sequential.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path
-    custom_objects : dict, optional
-        Classes and functions of your own by the names that they were saved under. Functions are always
-        needed here, for a file holds no code; classes only where this process has not defined them.
-
-    Raises
-    ------
-    OSError
-        When the file cannot be read.
-    ValueError
-        When it is damaged, no fastbp file, of an unknown version, or its tensors do not fit its layers.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import fastbp as bp
-    >>> model = bp.Sequential([bp.layers.Dense(2)], input_size=3, seed=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model.save(os.path.join(folder, "model.safetensors"))
-    ...     copy = bp.load(os.path.join(folder, "model.safetensors"))
-    >>> bool((copy.layers[0].weight == model.layers[0].weight).all())
-    True
-    """
-    tensors, description = model_file.read(path)
-    with configurable.custom_objects(custom_objects):
-        try:
-            return saving.restore(Sequential, description, tensors)
-        except (LookupError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"{os.fspath(path)!r}: the description of the model is damaged: {error!r}"
-            ) from error
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)!r}: {error}") from error
-
-
 def _checked_callbacks(callbacks: object) -> list[Callback]:
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of Callback objects, got {callbacks!r}")
@@ -480,12 +371,3 @@ def _checked_callbacks(callbacks: object) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks[{number}] must be a Callback object, got {callback!r}")
     return checked
-
-
-def _check_names(names: tuple[str, ...] | None, expected: tuple[str, ...] | None, argument: str) -> None:
-    """Require the columns of the training, in their order; their number is checked with the values."""
-    for number, (name, wanted) in enumerate(zip(names or (), expected or (), strict=False)):
-        if name != wanted:
-            raise ValueError(
-                f"{argument} has the column {name!r} at position {number}, expected {wanted!r} as in training"
-            )

@@ -1,239 +1,30 @@
-"""A network in memory: its flat arrays, and the programs that run over them.
+"""A network in memory, and what it does: training, one phase after the other, prediction.
 
 Everything here is checked already; :mod:`fastbp.model` stands between a network and its user.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import full_batch
-from fastbp.background import Background
-from fastbp.engine import backend, planner
-from fastbp.engine.plan import ROW_OPERATIONS, Plan
-from fastbp.layer import Layer
-from fastbp.losses import Loss
-from fastbp.optimizers import Optimizer
+from fastbp.chunks import Sums, run_in_chunks
+from fastbp.compiled_network import Array as Array
+from fastbp.compiled_network import CompiledNetwork
 from fastbp.samples import Inputs, Samples, in_memory
 from fastbp.sources import MappedRows
 
-Array = NDArray[np.floating]
-Task: TypeAlias = tuple[Loss | None, Optimizer]
-OnePass: TypeAlias = Literal["", "inference", "training"]
-Sums: TypeAlias = tuple[float, float]  # over samples: weight times loss, and weight
-
-# Most rows that count as one batch of predict and evaluate: blocks enough for every thread.
-PREDICT_BATCH = 8192
-# The same for networks whose batches do not go through block by block: few enough rows for the activations to
-# stay in the cache.
-PREDICT_WHOLE = 256
-# Least capacity of a program for batches of any size.
-SMALLEST_BATCH = 32
-# Programs kept for further use; each owns a workspace.
-KEPT_PROGRAMS = 4
-# Bytes: a cache line, and the widest vector.
-ALIGNMENT = 64
-# The engine is called for as many batches as take about this long. Between the calls Python sees Ctrl-C,
-# and the progress bar moves.
-SECONDS_PER_CALL = 0.05
-# A batch that takes longer than this runs in another thread, so that Ctrl-C need not wait for its end ...
-SECONDS_PER_BATCH = 0.1
-# ... and so does the first one of an epoch if it has more floating-point operations than this.
+# The first batch of an epoch runs in another thread if it has more floating-point operations than this.
 OPERATIONS_PER_BATCH = 2e9
 
 
-class Network:
-    """Layers with memory.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        They get views of the parameters, and their initial values.
-    input_size : int
-    loss : Loss or None
-    optimizer : Optimizer
-    dtype : {"float32", "float64"}
-    seed : int
-        Of the random numbers in training.
-    rng : Generator
-        Draws the initial values.
-
-    Attributes
-    ----------
-    plan : Plan
-        For batches of :data:`SMALLEST_BATCH` rows.
-    parameters, gradients, state : ndarray
-        Flat arrays; see :class:`fastbp.engine.plan.Plan`.
-    counters : ndarray of two int64
-        Batches that took part in an optimizer step, and training forward passes, so far.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        input_size: int,
-        *,
-        loss: Loss | None,
-        optimizer: Optimizer,
-        dtype: str,
-        seed: int,
-        rng: np.random.Generator,
-    ) -> None:
-        self.layers, self.input_size, self.dtype, self.seed = layers, input_size, dtype, seed
-        self.counters = np.zeros(2, np.int64)
-        self._background = Background()
-        self.set_task(loss, optimizer)
-        self.parameters = aligned_copy(np.zeros(self.plan.sizes["parameters"], dtype))
-        self.gradients = aligned_copy(np.zeros(self.plan.sizes["gradients"], dtype))
-        self._bind()
-        for layer in layers:
-            layer.initialize(rng)
-
-    def set_task(self, loss: Loss | None, optimizer: Optimizer) -> None:
-        """Train towards another loss from now on, with an optimizer that starts afresh."""
-        # Plans are made for one batch size after another; all of them must tell of the same task.
-        task = copy.copy(loss), copy.copy(optimizer)
-        self.plan = self._make_plan(task, SMALLEST_BATCH)
-        self._task, self.optimizer = task, optimizer
-        self.state = aligned_copy(np.zeros(self.plan.sizes["state"], self.dtype))
-        self.counters[0] = 0
-        self._programs: dict[tuple[int, int | None, OnePass], backend.Program] = {}
-        self._forward_pass: tuple[backend.Program, int, bool] | None = None
-
-    def _make_plan(
-        self, task: Task, batch_size: int, target_columns: int | None = None, one_pass: OnePass = ""
-    ) -> Plan:
-        loss, optimizer = task
-        return planner.build(
-            self.layers,
-            self.input_size,
-            loss=loss,
-            optimizer=optimizer,
-            dtype=self.dtype,
-            batch_size=batch_size,
-            seed=self.seed,
-            target_columns=target_columns,
-            one_pass=one_pass,
-        )
-
-    def _bind(self) -> None:
-        for layer in self.layers:
-            layer.bind(self.plan, self.parameters, self.gradients)
-
-    def wait(self) -> None:
-        """Wait for the step that an interruption has left running."""
-        self._background.wait()
-
-    def __getstate__(self) -> dict[str, Any]:
-        self.wait()
-        return self.__dict__ | {"_programs": {}, "_forward_pass": None, "_background": Background()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        for name in ("parameters", "gradients", "state"):
-            setattr(self, name, aligned_copy(getattr(self, name)))
-        self.counters = self.counters.copy()  # joblib may have left it in a file that is only read
-        self._bind()
-
-    @property
-    def loss(self) -> Loss | None:
-        """The loss that training minimises."""
-        return self._task[0]
-
-    @property
-    def output_size(self) -> int:
-        """Number of outputs."""
-        return self.plan.columns["outputs"]
-
-    @property
-    def _predict_batch(self) -> int:
-        kinds = (op.kind for op in self.plan.ops if op.phase != "update")
-        return PREDICT_BATCH if ROW_OPERATIONS.issuperset(kinds) else PREDICT_WHOLE
-
-    @property
-    def latest_plan(self) -> Plan:
-        """The plan of the program that ran last, or the one to come."""
-        return next(reversed(self._programs.values())).plan if self._programs else self.plan
-
-    def tensors(self, optimizer: bool) -> dict[str, Array]:
-        """Live views of all that a file holds, by its name; of the optimizer's slots only if wanted."""
-        views = {
-            f"{layer.name}.{name}": view
-            for layer in self.layers
-            for name, view in (layer.parameters | layer.statistics).items()
-        }
-        if not optimizer:
-            return views
-        layers = {layer.name: layer for layer in self.layers}
-        for slot in self.plan.slots:
-            flat = self._slot(slot)
-            for parameter in self.plan.parameters:
-                if not parameter.trained:
-                    continue
-                layer, _, name = parameter.name.partition(".")
-                memory = parameter.tensor.matrix(flat)
-                views[f"optimizer.{slot}.{parameter.name}"] = layers[layer].view(name, memory)
-        return views
-
-    def _slot(self, name: str) -> Array:
-        """One of the optimizer's arrays, laid out like the parameters."""
-        size, number = self.parameters.size, self.plan.slots.index(name)
-        return self.state[number * size : (number + 1) * size]
-
-    @property
-    def has_average(self) -> bool:
-        """Whether the optimizer keeps a moving average of the parameters, and has begun with it."""
-        return "average" in self.plan.slots and self.counters[0] >= self._task[1].accumulation
-
-    def swap_average(self) -> None:
-        """Put the moving average in the place of the parameters, and the other way round."""
-        average, parameters = self._average()
-        parameters[...], average[...] = average.copy(), parameters.copy()
-
-    def adopt_average(self) -> None:
-        """Let the parameters become their moving average, if there is one: what a training ends with."""
-        if self.has_average:
-            average, parameters = self._average()
-            parameters[...] = average
-
-    def _average(self) -> tuple[Array, Array]:
-        """The moving average, and the parameters it is of: statistics are none."""
-        size = self.plan.trained_size
-        return self._slot("average")[:size], self.parameters[:size]
-
-    # ---- programs ----
-
-    def _program(
-        self, rows: int, target_columns: int | None = None, one_pass: OnePass = ""
-    ) -> backend.Program:
-        """Return a program for at least so many rows, for training exactly; forget the forward pass."""
-        self._forward_pass = None
-        capacity = rows if one_pass == "training" else max(SMALLEST_BATCH, 1 << (rows - 1).bit_length())
-        if target_columns is None and one_pass == "":  # any program that is large enough will do
-            for (_, _, kind), program in self._programs.items():
-                if kind == "" and rows <= program.plan.batch_size <= 4 * capacity:
-                    return program
-        key = capacity, target_columns, one_pass
-        found = self._programs.pop(key, None)
-        if found is None:
-            plan = self._make_plan(self._task, capacity, target_columns, one_pass)
-            found = backend.compile(plan, self.parameters, self.gradients, self.state, self.counters)
-        self._programs[key] = found  # most recently used last
-        while len(self._programs) > KEPT_PROGRAMS:
-            del self._programs[next(iter(self._programs))]
-        return found
-
-    def _rates(self, batches: int) -> NDArray[np.float64]:
-        return self.optimizer.rates(int(self.counters[0]), batches)
+class Network(CompiledNetwork):
+    """Layers with memory that train and predict; :class:`CompiledNetwork` takes the arguments."""
 
     # ---- training ----
 
@@ -303,7 +94,7 @@ class Network:
                 )
 
             count = len(block) if turns is None else len(turns)
-            return _run_in_chunks(run, count, batch_size, progress, sums, finite=True, background=background)
+            return run_in_chunks(run, count, batch_size, progress, sums, finite=True, background=background)
 
         # each weight takes part in three products per sample
         background = self._background, 6 * batch_size * self.parameters.size > OPERATIONS_PER_BATCH
@@ -434,18 +225,8 @@ class Network:
         def run(first: int, count: int, sums: Sums) -> Sums:
             return program.run(("gather", "forward", "output"), first, count, inputs=inputs, outputs=outputs)
 
-        _run_in_chunks(run, len(inputs), program.plan.batch_size)
+        run_in_chunks(run, len(inputs), program.plan.batch_size)
         return outputs
-
-    def inference_plan(self) -> Plan:
-        """Return a plan without loss and optimizer, for many rows at a time."""
-        return planner.build(
-            self.layers,
-            self.input_size,
-            dtype=self.dtype,
-            batch_size=self._predict_batch,
-            one_pass="inference",
-        )
 
     def evaluate(self, samples: Samples, sums: Sums = (0.0, 0.0)) -> tuple[Sums, Array]:
         """Return Σ w·l and Σ w, with those of the samples before, and the outputs."""
@@ -459,7 +240,7 @@ class Network:
             def run(first: int, count: int, sums: Sums) -> Sums:
                 return program.run(phases, first, count, totals=sums, **arenas)
 
-            return _run_in_chunks(run, len(block), program.plan.batch_size, sums=sums)
+            return run_in_chunks(run, len(block), program.plan.batch_size, sums=sums)
 
         done = 0
         with closing(samples.blocks(None, 1)) as blocks:
@@ -469,49 +250,7 @@ class Network:
         return sums, outputs
 
 
-def _run_in_chunks(
-    run: Callable[[int, int, Sums], Sums],
-    count: int,
-    batch_size: int,
-    progress: Callable[[int], None] = lambda batches: None,
-    sums: Sums = (0.0, 0.0),
-    finite: bool = False,
-    background: tuple[Background, bool] | None = None,
-) -> Sums:
-    """Call ``run(first, count, sums)`` over all positions, for a short time each, and return the last sums.
-
-    With `finite` it ends when a sum is not finite any more. With `background` batches that take long run
-    there, and the first one if it is said to take long.
-    """
-    batches, first = 1, 0
-    thread, slow = background or (None, False)
-    while first < count and (math.isfinite(sums[0]) or not finite):
-        size = min(batches * batch_size, count - first)
-        begin = time.perf_counter()
-        part = functools.partial(run, first, size, sums)
-        sums = thread.call(part) if thread is not None and slow else part()
-        elapsed = time.perf_counter() - begin
-        first += size
-        done = -(-size // batch_size)
-        progress(done)
-        # at the pace of this call; at most ten times more batches than in it, for a short call is noise
-        affordable = SECONDS_PER_CALL * done / max(elapsed, 1e-9)
-        batches = max(1, min(int(affordable), 10 * done))
-        slow = elapsed > SECONDS_PER_BATCH * done
-    return sums
-
-
 def mean_loss(sums: Sums) -> float:
     """Σ w·l / Σ w; weights so small that the engine takes them for 0 have no loss."""
     loss_sum, weight_sum = sums
     return loss_sum / weight_sum if weight_sum else 0.0
-
-
-def aligned_copy(values: Array) -> Array:
-    """Copy a flat array to memory that begins at a cache line."""
-    item = values.dtype.itemsize
-    memory = np.empty(values.size + ALIGNMENT // item, values.dtype)
-    skip = -memory.ctypes.data % ALIGNMENT // item
-    aligned = memory[skip : skip + values.size]
-    aligned[...] = values
-    return aligned

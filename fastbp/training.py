@@ -16,9 +16,10 @@ from fastbp.array_like import Array
 from fastbp.callbacks import BackupAndRestore, Callback
 from fastbp.callbacks.base import Hooks, Logs
 from fastbp.checkpoint import Cursor
+from fastbp.chunks import Sums
 from fastbp.divergence import Watch
 from fastbp.metrics import Metric
-from fastbp.network import Network, Sums, mean_loss
+from fastbp.network import Network, mean_loss
 from fastbp.order import Shuffle, batch_order
 from fastbp.samples import Samples
 from fastbp.streams import Stream

@@ -23,8 +23,10 @@ GROUPS = {
     ),
     "planner": ("engine.layout engine.update_planner engine.planner", "basics plan descriptions"),
     "interpreters": (
-        "engine.reference engine.reference_layers engine.operations engine.formulas engine.updates "
-        "engine.random engine.segments engine._native",
+        "engine.reference engine.reference_dense engine.reference_losses engine.reference_layers "
+        "engine.operations engine.formulas engine.updates engine.random engine.segments engine._native "
+        "engine.native.buffers engine.native.machine engine.native.schema engine.native.program "
+        "engine.native.frozen engine.native.kernels",
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),
@@ -36,7 +38,10 @@ GROUPS = {
     ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "minimisation": ("full_batch", "plan descriptions planner choice kernels data"),
-    "network": ("background network", "plan descriptions planner choice minimisation data"),
+    "network": (
+        "background chunks compiled_network network",
+        "plan descriptions planner choice minimisation data",
+    ),
     "files": ("model_file", ""),
     "inference": ("frozen", "choice data network"),
     "saving": ("saving", "basics plan descriptions data files"),
@@ -50,7 +55,7 @@ GROUPS = {
         "basics plan descriptions interpreters files",
     ),
     "model": (
-        "stack intake model gradient_check explanation",
+        "stack intake supervised model loading gradient_check explanation",
         "basics plan descriptions data network files saving training inference exports",
     ),
     "interop": (
@@ -80,7 +85,7 @@ GROUP_OF = {module: group for group, (modules, _) in GROUPS.items() for module i
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
     or "fastbp": path
-    for suffix in ("py", "pyx")
+    for suffix in ("py", "pyx", "pxi")
     for path in PACKAGE.rglob(f"*.{suffix}")
 }
 
@@ -99,7 +104,7 @@ def statements(node):
 
 def imports(path):
     """Names of everything that a Python file imports, at its top or later."""
-    if path.suffix == ".pyx":
+    if path.suffix in (".pyx", ".pxi"):
         found = re.findall(
             r"^\s*from (fastbp[\w.]*) c?import|^\s*c?import (fastbp[\w.]*)", path.read_text(), re.M
         )
@@ -137,7 +142,7 @@ def test_groups_know_each_other_in_one_direction():
 
 
 def test_only_the_extension_sees_the_c_interface():
-    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")]:
+    for path in [*MODULES.values(), *PACKAGE.rglob("*.pxd")]:
         if "fastbp.h" in path.read_text("utf-8"):
             assert path.stem == "_native", path.name
 

@@ -388,7 +388,7 @@ def test_training_is_quiet_about_warnings():
 
 def test_the_engine_is_called_for_a_short_time_each(monkeypatch):
     """Between the calls Python sees Ctrl-C: one call lasts about 50 ms, however long the epoch is."""
-    from fastbp import network
+    from fastbp.chunks import run_in_chunks
 
     calls = []
 
@@ -397,7 +397,7 @@ def test_the_engine_is_called_for_a_short_time_each(monkeypatch):
         time.sleep(0.002 * count)
         return sums[0] + count, sums[1] + count
 
-    assert network._run_in_chunks(run, 200, 1) == (200.0, 200.0)
+    assert run_in_chunks(run, 200, 1) == (200.0, 200.0)
     assert [first for first, _ in calls] == [sum(count for _, count in calls[:n]) for n in range(len(calls))]
     assert calls[0] == (0, 1) and calls[1][1] <= 10
     assert max(count for _, count in calls) <= 25

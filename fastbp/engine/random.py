@@ -149,14 +149,16 @@ def permutation(key: int, n: int, first: int = 0, count: int | None = None) -> N
 
     def mixed(x: NDArray[np.int64], factor: np.uint32, term: np.uint32) -> NDArray[np.int64]:
         y = x * int(factor | 1) + int(term) & last
-        return (y ^ y >> width // 2 - 1) * (0x9E3779B9 >> 32 - width) & last
+        words: NDArray[np.int64] = (y ^ y >> width // 2 - 1) * (0x9E3779B9 >> 32 - width) & last
+        return words
 
     def walk(place: NDArray[np.int64]) -> NDArray[np.int64]:
         row, column = place >> low, place & a - 1
         for for_row, for_column in keys:
             row = (row + (mixed(column, *for_row) * b >> width)) % b
             column = column + (mixed(row, *for_column) >> width - low) & a - 1
-        return row << low | column
+        places: NDArray[np.int64] = row << low | column
+        return places
 
     order = walk(np.arange(first, n if count is None else first + count))
     while len(outside := np.flatnonzero(order >= n)):

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engine import formulas, random
-from fastbp.engine import reference_layers as reference_layers  # enters its operations
+from fastbp.engine import reference_dense as reference_dense  # these enter their operations
+from fastbp.engine import reference_layers as reference_layers
+from fastbp.engine import reference_losses as reference_losses
 from fastbp.engine import updates as updates
 from fastbp.engine.operations import OPERATIONS as OPERATIONS
 from fastbp.engine.operations import Array, operation
@@ -54,148 +55,6 @@ def gather(run: Run, source: Array, out: Array) -> None:
 def scatter(run: Run, source: Array, out: Array) -> None:
     """Copy the batch's rows back to the caller."""
     out[...] = source
-
-
-# ---- dense ----
-
-
-@operation
-def dense_forward(
-    run: Run, x: Array, weight: Array, bias: Array | None, y: Array, *, activation: str, alpha: float
-) -> None:
-    """Y = g(X W + b), W in memory as (in, out)."""
-    z = x @ weight
-    if bias is not None:
-        z += bias
-    y[...] = formulas.activate(activation, run.real(alpha), z)
-
-
-@operation
-def dense_backward_weight(run: Run, x: Array, dy: Array, weight_grad: Array, bias_grad: Array | None) -> None:
-    """∂L/∂W = Xᵀ δ, ∂L/∂b = the sum of δ's rows."""
-    weight_grad[...] = x.T @ dy
-    if bias_grad is not None:
-        bias_grad[...] = dy.sum(axis=0)
-
-
-@operation
-def dense_backward_input(
-    run: Run, dy: Array, weight: Array, saved: Array | None, dx: Array, *, activation: str, alpha: float
-) -> None:
-    """δ Wᵀ, times g′ of the layer below when its output is given."""
-    delta = dy @ weight.T
-    dx[...] = (
-        delta if saved is None else formulas.activation_backward(activation, run.real(alpha), saved, delta)
-    )
-
-
-# ---- activations ----
-
-
-@operation
-def activation_forward(run: Run, x: Array, y: Array, *, activation: str, alpha: float) -> None:
-    """Y = g(X)."""
-    y[...] = formulas.activate(activation, run.real(alpha), x)
-
-
-@operation
-def activation_backward(
-    run: Run, saved: Array, dy: Array, dx: Array, *, activation: str, alpha: float
-) -> None:
-    """dX = dY ⊙ g′."""
-    dx[...] = formulas.activation_backward(activation, run.real(alpha), saved, dy)
-
-
-@operation
-def softmax_forward(run: Run, x: Array, y: Array) -> None:
-    """Softmax of each row."""
-    y[...] = formulas.softmax(x)
-
-
-@operation
-def softmax_backward(run: Run, y: Array, dy: Array, dx: Array) -> None:
-    """dX = Y ⊙ (dY − Σ dY ⊙ Y)."""
-    dx[...] = formulas.softmax_backward(y, dy)
-
-
-# ---- dropout: the same counters give the same mask on the way back ----
-
-
-@operation
-def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float) -> None:
-    """Inverted dropout; the identity outside training."""
-    if not run.training:
-        y[...] = x
-        return
-    rows = run.first_row + run.rows
-    halves = random.random_halves(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
-    dropped = random.dropped_share(rate)
-    y[...] = np.where(halves >= dropped, x * run.real(2**16 / (2**16 - dropped)), run.real(0))
-
-
-@operation
-def dropout_backward(run: Run, dy: Array, dx: Array, *, rate: float, stream: float) -> None:
-    """Dropout of the delta."""
-    dropout_forward(run, dy, dx, rate=rate, stream=stream)
-
-
-# ---- losses: delta_i = w_i / (Σ w of the batch) · dl_i/dprediction ----
-
-
-def _finish_loss(
-    run: Run, row_loss: NDArray[np.float64], slope: Array, sample_weight: Array | None, delta: Array
-) -> None:
-    weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
-    weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
-    run.loss_sum += float((weights * row_loss).sum())
-    share = weights / run.batch_weight if run.batch_weight > 0 else 0 * weights
-    delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
-
-
-@operation
-def elementwise_loss(
-    run: Run,
-    prediction: Array,
-    target: Array,
-    sample_weight: Array | None,
-    delta: Array,
-    *,
-    loss: str,
-    parameter: float,
-) -> None:
-    """Losses that are means or sums over the outputs."""
-    row_loss, slope = formulas.elementwise_loss(loss, run.real(parameter), prediction, target)
-    _finish_loss(run, row_loss, slope, sample_weight, delta)
-
-
-@operation
-def cross_entropy_loss(
-    run: Run,
-    prediction: Array,
-    target: Array,
-    sample_weight: Array | None,
-    delta: Array,
-    *,
-    label_smoothing: float,
-) -> None:
-    """Cross-entropy of probabilities."""
-    row_loss, slope = formulas.cross_entropy(prediction, target, run.real(label_smoothing))
-    _finish_loss(run, row_loss, slope, sample_weight, delta)
-
-
-@operation
-def softmax_cross_entropy_loss(
-    run: Run,
-    prediction: Array,
-    target: Array,
-    sample_weight: Array | None,
-    delta: Array,
-    *,
-    label_smoothing: float,
-) -> None:
-    """Cross-entropy of the softmax of logits."""
-    row_loss, slope = formulas.softmax_cross_entropy(prediction, target, run.real(label_smoothing))
-    _finish_loss(run, row_loss, slope, sample_weight, delta)
 
 
 # ---- the program ----

@@ -1,4 +1,5 @@
-"""Operations of the layers beyond Dense: normalization, PReLU, noise, scaling, columns, sums, tables.
+"""Operations of the layers beyond Dense: dropout, noise, normalization, PReLU, scaling, columns, sums,
+tables.
 
 Sums over rows or columns are taken in float64 and rounded once.
 """
@@ -10,6 +11,27 @@ from numpy.typing import NDArray
 
 from fastbp.engine import random
 from fastbp.engine.operations import Array, Run, operation
+
+# ---- dropout: the same counters give the same mask on the way back ----
+
+
+@operation
+def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float) -> None:
+    """Inverted dropout; the identity outside training."""
+    if not run.training:
+        y[...] = x
+        return
+    rows = run.first_row + run.rows
+    halves = random.random_halves(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
+    dropped = random.dropped_share(rate)
+    y[...] = np.where(halves >= dropped, x * run.real(2**16 / (2**16 - dropped)), run.real(0))
+
+
+@operation
+def dropout_backward(run: Run, dy: Array, dx: Array, *, rate: float, stream: float) -> None:
+    """Dropout of the delta."""
+    dropout_forward(run, dy, dx, rate=rate, stream=stream)
+
 
 # ---- batch normalization: over the rows of the batch ----
 

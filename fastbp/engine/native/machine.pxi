@@ -1,0 +1,88 @@
+# What this machine is, how many of its threads may work, and what they can do at most.
+
+import os
+
+from libc.stdint cimport int64_t
+
+
+def isas():
+    """Names of the compiled instruction sets that this machine runs, best first."""
+    cdef const char *const *names = fbp_isas()
+    found = []
+    while names[len(found)] != NULL:
+        found.append(names[len(found)].decode())
+    return tuple(found)
+
+
+def _choose_isa():
+    available = isas()
+    wanted = os.environ.get("FASTBP_ISA", "")
+    if not wanted and available:
+        return available[0]
+    if wanted not in available:
+        raise ValueError(
+            f"FASTBP_ISA={wanted!r} is not available: this build on this machine can run "
+            f"{', '.join(available) or 'nothing (x86-64-v2 is the least)'}"
+        )
+    return wanted
+
+
+ISA = _choose_isa()
+"""Name of the instruction set in use."""
+
+HAS_OPENMP = bool(fbp_has_openmp())
+
+
+def set_num_threads(int limit):
+    fbp_set_threads(limit)
+
+
+def get_num_threads():
+    return fbp_get_threads()
+
+
+def members_in_use():
+    """Threads of the engine that are at work now."""
+    return fbp_members_in_use()
+
+
+def team_size(double flops):
+    """Threads for a pass of that many floating-point operations, as limits stand now."""
+    return fbp_team_size(flops)
+
+
+def set_grain(double flops):
+    """Floating-point operations per pass that make one more thread worthwhile; negative: the default."""
+    fbp_set_grain(flops)
+
+
+def get_grain():
+    return fbp_get_grain()
+
+
+cdef const fbp_kernels *find_kernels(size_t element):
+    isa = ISA.encode()
+    return fbp_find_kernels(isa, element)
+
+
+def tile_shape(dtype):
+    """Sizes whose neighbourhood is worth testing: vector, group, kc, mc and nc of a dtype."""
+    cdef const fbp_kernels *k = find_kernels(_element(dtype))
+    return {"vector": k.vector, "group": k.group, "kc": k.kc, "mc": k.mc, "nc": k.nc}
+
+
+def multiply_adds(dtype, int64_t rounds):
+    """Let all threads do so many rounds of fused multiply-adds in registers; return their operations."""
+    cdef const fbp_kernels *kernels = find_kernels(_element(dtype))
+    cdef double operations
+    with nogil:
+        operations = fbp_multiply_adds(kernels, rounds)
+    return operations
+
+
+def sweep(x):
+    """Let all threads read and write each element of an array once."""
+    cdef Buffer xb = Buffer(x, "x", CODES[x.dtype.name], True)
+    cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
+    with nogil:
+        fbp_sweep_memory(kernels, xb.size(), xb.view.buf)
