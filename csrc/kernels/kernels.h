@@ -126,8 +126,8 @@ typedef struct fbp_kernels {
     void (*softmax_backward)(int64_t rows, int64_t columns, const void *y, ptrdiff_t y_row, const void *dy,
                              ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row);
 
-    /* dropout.h: rows first_row .. first_row + rows of the batch; y = x * keep / (1 - rate).
-     * y may be x. The backward pass is the same call on the delta. */
+    /* dropout.h: rows first_row .. first_row + rows of the batch; y = x * keep / (1 - rate), the rate
+     * rounded to 16 bits. y may be x. The backward pass is the same call on the delta. */
     void (*dropout)(fbp_draw draw, double rate, int64_t first_row, int64_t rows, int64_t columns, const void *x,
                     ptrdiff_t x_row, void *y, ptrdiff_t y_row);
 
