@@ -20,7 +20,7 @@ static unsigned long long enabled_state(void) { /* XCR0: registers that the oper
 static int has(unsigned value, unsigned bits) { return (value & bits) == bits; }
 
 /* level of x86-64: 1 to 4 */
-static int level(void) {
+static int ask_level(void) {
     unsigned a, b, c, d, b7 = 0, c81 = 0, unused;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 1;
     __get_cpuid_count(7, 0, &unused, &b7, &unused, &unused);
@@ -35,6 +35,13 @@ static int level(void) {
     if (!has(b7, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31)) return 3;
     if ((enabled_state() & 0xe6) != 0xe6) return 3; /* and opmask, upper ZMM */
     return 4;
+}
+
+/* asked for once: in a virtual machine each question to the processor takes microseconds */
+static int level(void) {
+    static _Atomic int found;
+    if (!found) found = ask_level();
+    return found;
 }
 
 static const struct {

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.checks import check_number
+from fastbp.engine import backend
 
 Shuffle: TypeAlias = bool | Literal["batch"]
 
@@ -65,7 +66,9 @@ def check_shuffle(shuffle: object) -> Shuffle:
 def batch_order(n: int, shuffle: Shuffle, rng: np.random.Generator, batch_size: int = 1) -> NDArray[np.int64]:
     """Order in which an epoch visits the samples.
 
-    With "batch" the batches are shuffled, and the samples of each lie in a row.
+    The generator gives one key; the permutation that follows from it is that of
+    :func:`fastbp.engine.random.permutation`. With "batch" the batches are shuffled, and the samples of each
+    lie in a row.
 
     Examples
     --------
@@ -74,11 +77,13 @@ def batch_order(n: int, shuffle: Shuffle, rng: np.random.Generator, batch_size: 
     >>> batch_order(5, "batch", np.random.default_rng(3), 2)
     array([2, 3, 0, 1, 4])
     """
-    if shuffle == "batch":
-        full = n // batch_size
-        order = np.arange(n, dtype=np.int64)
-        order[: full * batch_size] = (
-            order[: full * batch_size].reshape(full, batch_size)[rng.permutation(full)].reshape(-1)
-        )
-        return order
-    return rng.permutation(n).astype(np.int64, copy=False) if shuffle else np.arange(n, dtype=np.int64)
+    if not shuffle:
+        return np.arange(n, dtype=np.int64)
+    key = int(rng.integers(2**64, dtype=np.uint64))
+    if shuffle is True:
+        return backend.permutation(key, n)
+    full = n // batch_size
+    order = np.arange(n, dtype=np.int64)
+    batches = order[: full * batch_size].reshape(full, batch_size)
+    order[: full * batch_size] = batches[backend.permutation(key, full)].reshape(-1)
+    return order

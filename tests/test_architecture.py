@@ -34,7 +34,7 @@ GROUPS = {
     "data": (
         "frames array_like sources samples streams data order metrics metrics.arguments "
         "metrics.regression metrics.classification metrics.probabilities",
-        "basics plan",
+        "basics plan choice",
     ),
     "kernels": ("kernel_arguments kernels", "basics plan choice interpreters"),
     "minimisation": ("full_batch", "plan descriptions planner choice kernels data"),

@@ -27,14 +27,17 @@ typedef int64_t integer;
 #define VECTOR_BYTES 64
 #define VECTOR_REGISTERS 32
 #define X86_PREFIX _mm512_
+#define X86_BITS __m512i
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #define X86_PREFIX _mm256_
+#define X86_BITS __m256i
 #elif defined(__SSE4_1__)
 #include <smmintrin.h>
 #define VECTOR_BYTES 16
 #define X86_PREFIX _mm_
+#define X86_BITS __m128i
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
@@ -224,6 +227,64 @@ INLINE wide_vec vec_widen(vec v) {
 INLINE double wide_sum(wide_vec v) {
     FOLD(wide_vec, WIDE, v, ADD)
     return v[0];
+}
+
+/* integers without sign that fill a vector, of 64, 32 and 16 bits: what random numbers are made of */
+enum { WORDS = VECTOR_BYTES / 4, HALVES = VECTOR_BYTES / 2 };
+typedef uint64_t long_vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t half_vec __attribute__((vector_size(VECTOR_BYTES)));
+
+INLINE long_vec long_set(uint64_t s) { return s - (long_vec){0}; }
+INLINE half_vec half_set(unsigned s) { return (uint16_t)s - (half_vec){0}; }
+
+/* products of the lower halves of the lanes, whatever the upper ones hold */
+INLINE long_vec long_multiply(long_vec a, long_vec b) {
+#if defined(X86_PREFIX)
+    return (long_vec)JOIN(X86_PREFIX, mul_epu32)((X86_BITS)a, (X86_BITS)b);
+#elif defined(__aarch64__) && !defined(FBP_GENERIC_VECTORS)
+    return (long_vec)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#else
+    return (a & 0xffffffffu) * (b & 0xffffffffu);
+#endif
+}
+
+/* upper halves of the products of 32 bits */
+INLINE half_vec half_multiply_high(half_vec a, half_vec b) {
+#if defined(X86_PREFIX)
+    return (half_vec)JOIN(X86_PREFIX, mulhi_epu16)((X86_BITS)a, (X86_BITS)b);
+#else
+    half_vec high;
+    for (int i = 0; i < HALVES; i++) high[i] = (uint16_t)((uint32_t)a[i] * b[i] >> 16);
+    return high;
+#endif
+}
+
+INLINE half_vec half_min(half_vec a, half_vec b) {
+#if defined(X86_PREFIX)
+    return (half_vec)JOIN(X86_PREFIX, min_epu16)((X86_BITS)a, (X86_BITS)b);
+#elif defined(__aarch64__) && !defined(FBP_GENERIC_VECTORS)
+    return (half_vec)vminq_u16((uint16x8_t)a, (uint16x8_t)b);
+#else
+    const half_vec below = (half_vec)(a < b);
+    return (a & below) | (b & ~below);
+#endif
+}
+
+/* whether any bit is set */
+INLINE int half_any(half_vec v) {
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64
+    return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#elif defined(X86_PREFIX) && VECTOR_BYTES == 32
+    return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+#elif defined(X86_PREFIX)
+    return !_mm_testz_si128((__m128i)v, (__m128i)v);
+#elif defined(__aarch64__) && !defined(FBP_GENERIC_VECTORS)
+    return vmaxvq_u16((uint16x8_t)v) != 0;
+#else
+    unsigned bits = 0;
+    for (int i = 0; i < HALVES; i++) bits |= v[i];
+    return bits != 0;
+#endif
 }
 
 #endif

@@ -156,14 +156,17 @@ typedef struct fbp_kernels {
     void (*softmax_backward)(int64_t rows, int64_t columns, const void *y, ptrdiff_t y_row, const void *dy,
                              ptrdiff_t dy_row, void *dx, ptrdiff_t dx_row);
 
-    /* dropout.h: rows first_row .. first_row + rows of the batch; y = x * keep / (1 - rate).
-     * y may be x. The backward pass is the same call on the delta. */
+    /* dropout.h: rows first_row .. first_row + rows of the batch; y = x * keep / (1 - rate), the rate
+     * rounded to 16 bits. y may be x. The backward pass is the same call on the delta. */
     void (*dropout)(fbp_draw draw, double rate, int64_t first_row, int64_t rows, int64_t columns, const void *x,
                     ptrdiff_t x_row, void *y, ptrdiff_t y_row);
 
     /* noise.h: y = x + stddev * a normal number; rows as for dropout. y may be x. */
     void (*gaussian_noise)(fbp_draw draw, double stddev, int64_t first_row, int64_t rows, int64_t columns,
                            const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row);
+
+    /* permutation.h: where the places first .. first + count of 0 .. n go */
+    void (*permutation)(uint64_t key, int64_t n, int64_t first, int64_t count, int64_t *order);
 
     /* norm.h: gamma, beta and their gradients may be NULL. mean, inverse: one element per column; saved: mean and
      * inverse deviation of each row. */

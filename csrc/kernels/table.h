@@ -19,6 +19,7 @@
 #include "noise.h"
 #include "norm.h"
 #include "optimizer.h"
+#include "permutation.h"
 #include "reduce.h"
 #include "softmax.h"
 #include "sparse.h"
@@ -49,6 +50,7 @@ const fbp_kernels TABLE_NAME = {
     .softmax_backward = softmax_backward,
     .dropout = dropout,
     .gaussian_noise = gaussian_noise,
+    .permutation = permutation,
     .batch_norm_forward = batch_norm_forward,
     .batch_norm_backward = batch_norm_backward,
     .layer_norm_forward = layer_norm_forward,

@@ -47,6 +47,7 @@ cdef extern from "fastbp.h":
             int, double, double, int64_t, int64_t, const void *, ptrdiff_t, const void *, ptrdiff_t, int64_t,
             const void *, double *, void *, ptrdiff_t
         ) noexcept nogil
+        void (*permutation)(uint64_t, int64_t, int64_t, int64_t, int64_t *) noexcept nogil
         void (*column_sum)(int64_t, int64_t, const void *, ptrdiff_t, int, void *) noexcept nogil
 
     const char *const *fbp_isas()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engine import segments
+from fastbp.engine import random, segments
 from fastbp.engine.plan import Plan
 from fastbp.engine.sparse import SparseRows
 
@@ -140,6 +140,15 @@ def compile(  # noqa: A001 - the field's own word
     else:
         program = interpreter.Program(plan, parameters, gradients, state, counters)
     return program
+
+
+def permutation(key: int, n: int) -> NDArray[np.int64]:
+    """Permutation of 0, …, n − 1 that follows from a key: :func:`fastbp.engine.random.permutation`."""
+    if _NATIVE is None:
+        return random.permutation(key, n)
+    order = np.empty(n, np.int64)
+    _NATIVE.permutation(key, n, order)
+    return order
 
 
 def set_num_threads(limit: int) -> None:

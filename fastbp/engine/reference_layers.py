@@ -6,8 +6,6 @@ Sums over rows or columns are taken in float64 and rounded once.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +22,9 @@ def dropout_forward(run: Run, x: Array, y: Array, *, rate: float, stream: float)
         y[...] = x
         return
     rows = run.first_row + run.rows
-    words = random.random_words(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
-    keep = words >= np.uint32(math.floor(rate * 2**32))
-    y[...] = np.where(keep, x * run.real(1 / (1 - rate)), run.real(0))
+    halves = random.random_halves(run.seed, run.draw, int(stream), rows, x.shape[1])[run.first_row :]
+    dropped = random.dropped_share(rate)
+    y[...] = np.where(halves >= dropped, x * run.real(2**16 / (2**16 - dropped)), run.real(0))
 
 
 @operation

@@ -14,6 +14,7 @@ from scipy import sparse
 
 import fastbp
 from fastbp.engine import backend
+from fastbp.engine.random import dropped_share
 from fastbp.layers import (
     BatchNormalization,
     Branches,
@@ -146,13 +147,26 @@ def test_rate(rate, engine, dtype):
     x = np.ones((400, 250), dtype)
     y = dropped(250, rate, dtype=dtype).forward(x, training=True)
     kept = y != 0
-    assert np.all(y[kept] == np.dtype(dtype).type(1 / (1 - rate)))
+    scale = 2**16 / (2**16 - dropped_share(rate))  # the mean stays what it is
+    assert np.all(y[kept] == np.dtype(dtype).type(scale)) and abs(scale * (1 - rate) - 1) < 1e-4
     for share, count in ((kept.mean(), x.size), *((part, 400) for part in kept.mean(axis=0)[:20])):
         assert abs(share - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / count)
     # neighbours, below and beside, know nothing of each other
     centred = kept - kept.mean()
     for one, other in ((centred[1:], centred[:-1]), (centred[:, 1:], centred[:, :-1])):
         assert abs(np.mean(one * other)) < 5 * rate * (1 - rate) / np.sqrt(one.size)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 16, 31, 33, 200, 2047, 2049, 4100])
+def test_any_rows_of_any_width(columns, engine, dtype):
+    """Few blocks of random numbers in a row and many; teams and row numbers that begin anywhere."""
+    x = np.ones((70, columns))
+    engine.select_reference()
+    expected = dropped(columns, 0.4, dtype=dtype).forward(x, training=True)
+    engine.select()
+    for size in engine.teams:
+        fastbp.set_num_threads(size)
+        assert dropped(columns, 0.4, dtype=dtype).forward(x, training=True).tobytes() == expected.tobytes()
 
 
 def noise(columns, stddev=1.0, dtype="float64"):
