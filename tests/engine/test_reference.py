@@ -1,6 +1,5 @@
 """The reference: every operation as a plan of its own, beside other formulas and central differences."""
 
-import math
 import re
 import runpy
 import warnings
