@@ -19,6 +19,15 @@ SECONDS_PER_CALL = 0.05
 SECONDS_PER_BATCH = 0.1
 
 
+def paced(batches: int, done: int, elapsed: float) -> int:
+    """Return how many batches the next call may take: `done`, of the `batches` of the last one, took so long.
+
+    At most ten times more than in a full call, for a short call is noise.
+    """
+    affordable = int(SECONDS_PER_CALL * done / max(elapsed, 1e-9))
+    return max(1, min(affordable, 10 * done) if done == batches else affordable)
+
+
 def run_in_chunks(
     run: Callable[[int, int, Sums], Sums],
     count: int,
@@ -44,8 +53,6 @@ def run_in_chunks(
         first += size
         done = -(-size // batch_size)
         progress(done)
-        # at the pace of this call; at most ten times more batches than in it, for a short call is noise
-        affordable = SECONDS_PER_CALL * done / max(elapsed, 1e-9)
-        batches = max(1, min(int(affordable), 10 * done))
+        batches = paced(batches, done, elapsed)
         slow = elapsed > SECONDS_PER_BATCH * done
     return sums

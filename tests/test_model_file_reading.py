@@ -23,6 +23,14 @@ def tagged(**entries):
     return {"__metadata__": {"format": "fastbp", "version": "1", "metadata": "{}"} | entries}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A file and what it holds: a test may write over it."""
+    path = tmp_path_factory.mktemp("written") / "m"
+    model_file.write(path, TENSORS, {"name": "é ∂L/∂w"})
+    return path, path.read_bytes()
+
+
 class TestReading:
     def test_no_file(self, path):
         with pytest.raises(FileNotFoundError):
@@ -85,28 +93,25 @@ class TestReading:
 
     @given(data=st.data())
     @settings(max_examples=300, deadline=None)
-    def test_damaged_files_never_crash(self, data):
+    def test_damaged_files_never_crash(self, written, data):
         """A truncated file is always noticed; a flipped byte at least never changes shapes unnoticed."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, "m")
-            model_file.write(path, TENSORS, {"name": "é ∂L/∂w"})
-            good = path.read_bytes()
-            if data.draw(st.booleans()):
-                path.write_bytes(good[: data.draw(st.integers(0, len(good) - 1))])
-                with pytest.raises(ValueError, match="is no model file of fastbp"):
-                    model_file.read(path)
-                return
-            bad = bytearray(good)
-            header = 8 + int.from_bytes(good[:8], "little")
-            for _ in range(data.draw(st.integers(1, 3))):
-                bad[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
-            path.write_bytes(bad)
-            try:
-                read, metadata = model_file.read(path)
-            except ValueError:
-                return
-            assert sum(tensor.nbytes for tensor in read.values()) == len(good) - header
-            assert isinstance(metadata, dict)
+        path, good = written
+        if data.draw(st.booleans()):
+            path.write_bytes(good[: data.draw(st.integers(0, len(good) - 1))])
+            with pytest.raises(ValueError, match="is no model file of fastbp"):
+                model_file.read(path)
+            return
+        bad = bytearray(good)
+        header = 8 + int.from_bytes(good[:8], "little")
+        for _ in range(data.draw(st.integers(1, 3))):
+            bad[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(bad)
+        try:
+            read, metadata = model_file.read(path)
+        except ValueError:
+            return
+        assert sum(tensor.nbytes for tensor in read.values()) == len(good) - header
+        assert isinstance(metadata, dict)
 
     @given(data=st.binary(max_size=200))
     @settings(deadline=None)

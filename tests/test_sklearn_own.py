@@ -14,7 +14,8 @@ EXCEPTIONS = {
         "own backpropagation; tests/contract/ checks every gradient against central differences"
     ),
     "test_mlp_partial_fit_after_fit": (
-        "asserts that partial_fit refuses early_stopping=True, which fastbp's supports; see test_sklearn.py"
+        "asserts that partial_fit refuses early_stopping=True, which fastbp's supports; "
+        "test_sklearn_extras.py shows it"
     ),
 }
 

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.chunks import paced
 from fastbp.engine import backend
 from fastbp.network import Array, Network
 from fastbp.samples import Samples
 
 DENSE_BYTES = 2**26
 """A sparse matrix is made dense as a whole up to this size, else block by block."""
-
-SECONDS_PER_CALL = 0.05
-"""Between calls of the engine Python sees Ctrl-C; an epoch that takes less is one call."""
 
 
 def dense(X: Any, dtype: Any) -> Array:
@@ -99,10 +97,7 @@ class Epochs:
             self.network.train_batches(samples, order, done * self.batch_size, self.batch_size, part)
             elapsed = time.perf_counter() - begin
             done += len(part)
-            affordable = int(SECONDS_PER_CALL * len(part) / max(elapsed, 1e-9))
-            self._batches = max(
-                1, min(affordable, 10 * len(part)) if len(part) == self._batches else affordable
-            )
+            self._batches = paced(self._batches, len(part), elapsed)
 
 
 class Objective:
