@@ -30,7 +30,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cores", default="1", metavar="1,2", help="core counts to go through (default: 1)")
     parser.add_argument("--nets", default=",".join(NETS), help=f"of {', '.join(NETS)} (default: all)")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"of {', '.join(PEERS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--rounds", type=int, default=4, help="(default: 4)")
     parser.add_argument("--seconds", type=float, default=0.1, help="length of a round (default: 0.1)")
     parser.add_argument("--also", default=",".join(ALSO), help=f"of {', '.join(ALSO)} (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")

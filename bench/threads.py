@@ -18,7 +18,7 @@ from bench.processes import Worker
 from fastbp.threads import available_cores
 from fastbp.workloads import NETS, Net
 
-ROUNDS, SECONDS = 7, 0.02
+ROUNDS, SECONDS = 5, 0.02
 MANY = 16
 GRID = {
     f"{batch} x {width}": Net(

@@ -216,7 +216,8 @@ class Dropout(Layer):
 
     The expected value stays the same, so that nothing needs scaling at prediction (Srivastava et al., 2014).
     Which features are dropped follows from the model's seed and the number of the training step alone: from
-    16 random bits each, so that the rate in use is the multiple of 2⁻¹⁶ nearest to `rate`, in the divisor too.
+    16 random bits each, so that the rate in use is the multiple of 2⁻¹⁶ nearest to `rate`, and so in the
+    divisor.
 
     Parameters
     ----------
