@@ -215,9 +215,8 @@ class Dropout(Layer):
     """In training, sets each feature to 0 with probability `rate` and divides the others by 1 − rate.
 
     The expected value stays the same, so that nothing needs scaling at prediction (Srivastava et al., 2014).
-    Which features are dropped follows from the model's seed and the number of the training step alone: from
-    16 random bits each, so that the rate in use is the multiple of 2⁻¹⁶ nearest to `rate`, and so in the
-    divisor.
+    Which features are dropped follows from the model's seed and the number of the training step alone, by 16
+    random bits for each: the rate in use, in the divisor too, is the multiple of 2⁻¹⁶ nearest to `rate`.
 
     Parameters
     ----------
