@@ -112,7 +112,7 @@ INLINE vec vec_expm1_negative(vec x) {
 
 /* Two forms, of which the first is taken where the instruction set has tables in registers (AVX-512, float32) and the
  * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that ten of these do
- * for the first, while the second takes thirty and a division. */
+ * for the first, while the second takes twenty and a division. */
 #ifdef TABLE
 /* A polynomial of |x| - centre in each of 32 segments, which are numbered by exponent and first bits of the mantissa
  * of |x| + TANH_OFFSET. At most 1.38 units in the last place off, and monotone, over all float32. */
