@@ -20,8 +20,9 @@
 
 enum { LOSS_sum, LOSS_mean }; /* reductions over the columns */
 
-/* Losses of one element at a time take rows of so many columns side by side. Masked loads make a short row cheap. */
-enum { SIDE_BY_SIDE = VECTOR_BYTES == 64 ? 4 : VL };
+/* Losses of one element at a time take rows of so many columns side by side: those that do not fill a vector, and where
+ * masked loads make a short row cheap, only the shortest ones. */
+enum { SIDE_BY_SIDE = VECTOR_BYTES == 64 ? 4 : VL - 1 };
 
 /* one element's loss and its derivative */
 typedef struct {

@@ -111,11 +111,11 @@ INLINE vec vec_expm1_negative(vec x) {
 }
 
 /* Two forms, of which the first is taken where the instruction set has tables in registers (AVX-512, float32) and the
- * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that eleven of these do
- * for the first, while the second takes thirty and a division. */
+ * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that ten of these do
+ * for the first, while the second takes twenty and a division. */
 #ifdef TABLE
 /* A polynomial of |x| - centre in each of 32 segments, which are numbered by exponent and first bits of the mantissa
- * of |x| + TANH_OFFSET. At most 1.39 units in the last place off, and monotone, over all 2^32 arguments. */
+ * of |x| + TANH_OFFSET. At most 1.38 units in the last place off, and monotone, over all float32. */
 INLINE vec vec_tanh(vec x) {
     vec a = vec_min(vec_set(TANH_LAST), vec_abs(x));
     ivec segment = (ivec)(a + TANH_OFFSET) >> 20;
