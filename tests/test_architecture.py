@@ -26,7 +26,7 @@ GROUPS = {
         "engine.reference engine.reference_dense engine.reference_losses engine.reference_layers "
         "engine.operations engine.formulas engine.updates engine.random engine.segments engine._native "
         "engine.native.buffers engine.native.machine engine.native.schema engine.native.program "
-        "engine.native.frozen engine.native.shuffle engine.native.kernels",
+        "engine.native.frozen engine.native.shuffle engine.native.permutation engine.native.kernels",
         "plan",
     ),
     "choice": ("engine.backend", "plan interpreters"),
