@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     same = all(apart <= training.TOLERANCE for _, apart in training.differences(run.training))
     print(f"\n{report.verdict(run.training)}", file=sys.stdout if same else sys.stderr)
     measure_others(arguments, run)
-    print(f"\n{goals.text([run])}")
+    if goals.all_goals([run]):
+        print(f"\n{goals.text([run])}")
     if arguments.json:
         run.save(arguments.json)
     if arguments.report:
@@ -114,7 +115,10 @@ def measure_others(arguments: argparse.Namespace, run: Run) -> None:
             print(f"\n{name} is left out: {error}")
             continue
         run.also[name] = rows
-        print(f"\n{module.TITLE}\n\n{tables.text(module.HEADS, module.cells(rows, run.limits))}", flush=True)
+        if rows:
+            print(
+                f"\n{module.TITLE}\n\n{tables.text(module.HEADS, module.cells(rows, run.limits))}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ def measure(
     rows = []
     if find_spec("torch") and (libraries is None or "torch" in libraries):
         for order in ORDERS:
-            process = Worker(max(cores), worker, order, max(cores))
-            rows.append({"order": " then ".join(order), "cores": max(cores), **process.ask("rounds", rounds)})
-            process.stop()
+            with Worker(max(cores), worker, order, max(cores)) as process:
+                found = process.ask("rounds", rounds)
+            rows.append({"order": " then ".join(order), "cores": max(cores), **found})
     return rows
 
 

@@ -112,11 +112,11 @@ def other_goals(runs: Sequence[Run]) -> Iterator[Goal]:
             "footprint", lambda row, _, key=key, unit=unit: unit * middle(row[key]), peer="fastbp"
         )
         yield from goal(what, wanted, reached, at_most=True, shown="{:.0f}".format)
-    worst = [
-        max(threads.ratio(row, "full") for row in run.also["threads"])
+    ratios = [
+        [threads.ratio(row, "full") for row in run.also.get("threads", ()) if row["cores"] > 1]
         for run in runs
-        if run.also.get("threads")
     ]
+    worst = [max(of_run) for of_run in ratios if of_run]
     if worst:
         text = "a thread a core over one thread, on any network"
         yield Goal(text, 1.05, Several(tuple(worst)), at_most=True)

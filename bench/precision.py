@@ -54,9 +54,8 @@ def measure(
     rows = []
     for count in cores:
         for name in nets:
-            process = Worker(count, worker, name, count)
-            rows.append({"net": name, "cores": count, **process.ask("rounds", rounds)})
-            process.stop()
+            with Worker(count, worker, name, count) as process:
+                rows.append({"net": name, "cores": count, **process.ask("rounds", rounds)})
     return rows
 
 

@@ -56,6 +56,9 @@ class Worker:
     cores : int
     make : callable
         Called in the process with `arguments`; returns a dict of named functions that can be asked for.
+
+    Must be stopped in the end, if only by the end of a ``with`` block: a process that is stopped by a signal
+    would not notice that this one ends.
     """
 
     def __init__(
@@ -67,6 +70,12 @@ class Worker:
         with environment(cores):
             self._process.start()
         theirs.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Call a function there; its exception, or the end of the process, is a Failure here.

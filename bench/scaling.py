@@ -136,9 +136,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
     parser.add_argument("--rounds", type=int, default=threads.ROUNDS)
     arguments = parser.parse_args()
-    process = Worker(2, worker, 2)
-    barrier = min(process.ask("barrier") for _ in range(arguments.rounds))
-    process.stop()
+    with Worker(2, worker, 2) as process:
+        barrier = min(process.ask("barrier") for _ in range(arguments.rounds))
     rows = threads.measure([2], nets=NETS, rounds=arguments.rounds)
     print(f"A barrier of two cores: {1e6 * barrier:.2f} µs\n\n{tables.markdown(HEADS, cells(rows, barrier))}")
 

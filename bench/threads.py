@@ -70,10 +70,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure on the largest number of cores, fastbp alone."""
     count = max(cores)
-    process = Worker(count, worker, count)
-    rows = [{"net": name, "cores": count, **process.ask("rounds", name, rounds)} for name in nets]
-    process.stop()
-    return rows
+    with Worker(count, worker, count) as process:
+        return [{"net": name, "cores": count, **process.ask("rounds", name, rounds)} for name in nets]
 
 
 TITLE = "Several threads beside one: the seven networks, and those of a grid (batch x width) that gain least"

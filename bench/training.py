@@ -145,10 +145,9 @@ def differences(rows: Iterable[Row]) -> list[tuple[Row, float]]:
 
 def limits_of(cores: int) -> Limits:
     """Measure what some cores can do, in a process of its own."""
-    machine = Worker(cores, limits, cores)
-    found: Limits = machine.ask("measure")
-    machine.stop()
-    return found
+    with Worker(cores, limits, cores) as machine:
+        found: Limits = machine.ask("measure")
+        return found
 
 
 def limits(cores: int) -> dict[str, Callable[..., Any]]:
