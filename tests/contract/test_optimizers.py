@@ -52,7 +52,7 @@ OPTIMIZERS = {
     "nadam": NAdam(),
     "radam": RAdam(0.003),
     "lion": Lion(0.001),
-    "rprop": Rprop(0.001),
+    "rprop": Rprop(0.001, step_size_max=0.1),  # larger steps saturate tanh: gradients of rounding errors
     "clip value": SGD(0.1, clipvalue=0.02),
     "clip norms": SGD(0.1, clipnorm=0.1),
     "clip norm": SGD(0.1, global_clipnorm=0.3),
