@@ -4,5 +4,5 @@
 #define TILE_ROWS(v) 14
 #define KC 512
 #define MC 98
-#define NC 2048
+#define NC 1024
 #include "../kernels/table.h"

@@ -16,7 +16,7 @@
 #define MAX_TILE_ROWS 14
 
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
-#define AHEAD 16
+#define AHEAD 6
 
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
  * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
