@@ -25,10 +25,11 @@ INLINE int group_vectors(int64_t left) {
     return left < 2 * VECTORS ? (int)(left + 1) / 2 : VECTORS;
 }
 
-/* The activations that a tile applies in registers; the others are applied to the stored tile while it is
- * still in the first-level cache (finish): a call from here would spill every accumulator anyway. */
+/* The activations and derivatives that a tile applies in registers; the others are applied to the stored tile while
+ * it is still in the first-level cache (finish): a call from here would spill every accumulator anyway. */
 INLINE int in_registers(const fbp_epilogue *e) {
-    return !e || e->activation == FBP_linear || e->activation == FBP_relu;
+    return !e || e->activation == FBP_linear || e->activation == FBP_relu ||
+           (e->activation == FBP_tanh && e->kind == FBP_DERIVATIVE);
 }
 
 static __attribute__((noinline)) void finish(const fbp_epilogue *e, int64_t rows, int64_t columns, real *c,
@@ -118,6 +119,11 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
             FOR_EACH_ACCUMULATOR
                 acc[i][v] = (vec)((ivec)acc[i][v] & ~(ivec)(vec_load(saved + i * e->saved_row + v * VL) <= 0));
         }
+    }
+    if (!a_walk && e && e->activation == FBP_tanh && e->kind == FBP_DERIVATIVE) {
+        const real *saved = (const real *)e->saved + i0 * e->saved_row + j0;
+        FOR_EACH_ACCUMULATOR
+            acc[i][v] *= derivative_vec(FBP_tanh, vec_set(0), vec_load(saved + i * e->saved_row + v * VL));
     }
     FOR_EACH_ACCUMULATOR
         vec_store(c + i * g->c_row + v * VL, acc[i][v]);
