@@ -344,6 +344,14 @@ def test_goals_are_those_of_the_seven_networks():
     assert goals.all_goals([]) == []
 
 
+def test_a_run_on_one_core_says_nothing_of_two():
+    both, alone = made_run(1.0), made_run(1.0)
+    alone.training[:] = [row for row in alone.training if row.cores == 1]
+    reached = {goal.what: goal.reached for goal in goals.all_goals([alone, both])}
+    assert len(reached["tiny: 2 cores over 1"].values) == 1
+    assert "tiny: 2 cores over 1" not in {goal.what for goal in goals.all_goals([alone])}
+
+
 def test_whole_fits_beside_scikit_learn(tmp_path, capsys, monkeypatch):
     fit = pytest.importorskip("bench.sklearn_fit")
     rows = fit.make_classification(120, 20, random_state=0)
