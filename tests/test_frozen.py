@@ -17,7 +17,8 @@ def assert_same(found, expected):
     if backend.native():
         np.testing.assert_array_equal(found, expected)
     else:
-        np.testing.assert_allclose(found, expected, rtol=0, atol=4 * np.finfo(expected.dtype).eps)
+        largest = max(1, np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=4 * np.finfo(expected.dtype).eps * largest)
 
 
 def make(dtype="float32", **arguments):
