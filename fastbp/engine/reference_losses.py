@@ -12,8 +12,10 @@ from fastbp.engine.operations import Array, Run, operation
 def _finish_loss(
     run: Run, row_loss: NDArray[np.float64], slope: Array, sample_weight: Array | None, delta: Array
 ) -> None:
-    weighted = sample_weight is not None and run.arenas["sample_weights"] is not None
-    weights = np.ones(run.rows) if not weighted else sample_weight[:, 0].astype(np.float64)  # type: ignore[index]
+    if sample_weight is None or run.arenas["sample_weights"] is None:
+        weights = np.ones(run.rows)
+    else:
+        weights = sample_weight[:, 0].astype(np.float64)
     run.loss_sum += float((weights * row_loss).sum())
     share = weights / run.batch_weight if run.batch_weight > 0 else 0 * weights
     delta[...] = slope * share[:, np.newaxis].astype(run.dtype)
