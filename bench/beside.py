@@ -6,7 +6,6 @@ order of import; 784-512-512-10, batches of 128.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import statistics
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable, Container, Iterable
 from importlib.util import find_spec
 from typing import Any
 
-from bench import tables
+from bench import alone, tables
 from bench.peers import PEERS
 from bench.processes import Worker
 from fastbp.threads import available_cores
@@ -86,14 +85,5 @@ def ratio(row: dict[str, Any]) -> float:
     return statistics.median(both / (one + other) for one, other, both in rounds)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.beside", description=__doc__)
-    parser.add_argument("--cores", type=int, default=available_cores())
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
-    print(tables.text(HEADS, cells(measure([arguments.cores], rounds=arguments.rounds), {})))
-
-
 if __name__ == "__main__":
-    main()
+    alone.main("beside", __doc__, available_cores(), ROUNDS, measure, HEADS, cells)

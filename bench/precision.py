@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-from bench import tables
+from bench import alone, tables
 from bench.processes import Worker
 from fastbp.workloads import NETS
 
@@ -88,14 +87,5 @@ def share_of_peak(row: dict[str, Any], limits: Any) -> float | None:
     return peak and NETS[row["net"]].flops / min(row["float64"]) / peak
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.precision", description=__doc__)
-    parser.add_argument("--cores", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
-    print(tables.text(HEADS, cells(measure([arguments.cores], rounds=arguments.rounds), {})))
-
-
 if __name__ == "__main__":
-    main()
+    alone.main("precision", __doc__, 1, ROUNDS, measure, HEADS, cells)

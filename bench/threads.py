@@ -6,14 +6,13 @@ cores, and with 16, more than there are: that costs something, but must not coll
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Container, Iterable
 from itertools import product
 from typing import Any
 
-from bench import tables
+from bench import alone, tables
 from bench.processes import Worker
 from fastbp.threads import available_cores
 from fastbp.workloads import NETS, Net
@@ -104,14 +103,5 @@ def ratio(row: dict[str, Any], key: str) -> float:
     return min(min(row[key]) / min(row["one"]), statistics.median(pairs))
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.threads", description=__doc__)
-    parser.add_argument("--cores", type=int, default=available_cores())
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
-    print(tables.text(HEADS, cells(measure([arguments.cores], rounds=arguments.rounds), {})))
-
-
 if __name__ == "__main__":
-    main()
+    alone.main("threads", __doc__, available_cores(), ROUNDS, measure, HEADS, cells)
