@@ -39,3 +39,13 @@ def compiled(plan, **arrays):
         name: np.zeros(plan.sizes[name], plan.dtype) for name in ("parameters", "gradients", "state")
     } | {"counters": np.zeros(2, np.int64)}
     return backend.native().Program(plan, *(given | arrays).values())
+
+
+def lines(plan, *phases):
+    """Operations as short texts: kind, layer, and the activation or loss if there is one."""
+    found = []
+    for op in plan.ops:
+        if not phases or op.phase in phases:
+            extra = op.attributes.get("activation", op.attributes.get("loss", "linear"))
+            found.append(" ".join(filter(None, [op.kind, op.layer, extra if extra != "linear" else ""])))
+    return found
