@@ -7,6 +7,7 @@
 #include "gemm.h"
 #include "memory.h"
 #include "ops/ops.h"
+#include "pace.h"
 
 static const fbp_op_schema schemas[] = {
 #define OP(name, operands, attributes) {#name, operands, attributes, 0},
@@ -62,7 +63,8 @@ struct fbp_program {
     int64_t accumulation; /* batches whose gradients make one step */
     fbp_table *tables;    /* of embeddings */
     int table_count;
-    char *scratch; /* one piece per member, for the largest team so far */
+    fbp_pace pace[2]; /* of passes without and with a backward part */
+    char *scratch;    /* one piece per member, for the largest team so far */
     int scratch_members;
 };
 
@@ -275,12 +277,13 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
         if (asked(request, p->ops[i].phase)) flops += p->ops[i].flops;
     const int64_t batch = p->schedule.batch;
     double full = (double)(request->count < batch ? request->count : batch) / (double)batch;
-    int size = fbp_team_size(flops * full);
+    const int most = fbp_team_size(flops * full);
     size_t bytes = fbp_gemm_scratch(p->kernels);
-    if (in_blocks(p)) {
-        bytes = round_up(bytes + (size_t)p->size[FBP_WORKSPACE] * p->kernels->element);
-        if (size > p->schedule.lanes) size = p->schedule.lanes;
-    }
+    if (in_blocks(p)) bytes = round_up(bytes + (size_t)p->size[FBP_WORKSPACE] * p->kernels->element);
+    const int worth = in_blocks(p) && most > p->schedule.lanes ? p->schedule.lanes : most;
+    const int forced = worth == 1 || fbp_get_grain() == 0; /* somebody wants to see all of the team */
+    fbp_pace *pace = &p->pace[asked(request, FBP_BACKWARD)];
+    const int size = forced ? worth : fbp_pace_size(pace, worth);
     if (size > p->scratch_members) {
         fbp_free(p->scratch);
         p->scratch_members = 0;
@@ -290,6 +293,9 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
     }
     result->loss_sum = result->weight_sum = 0;
     job j = {p, request, result};
-    fbp_team_run(size, p->scratch, bytes, run_batches, &j);
+    const double begin = forced ? 0 : fbp_team_clock();
+    const int members = fbp_team_run(size, p->scratch, bytes, run_batches, &j);
+    if (!forced && request->count > 0)
+        fbp_pace_note(pace, members, worth, (fbp_team_clock() - begin) / (double)request->count);
     return FBP_OK;
 }

@@ -78,6 +78,14 @@ int fbp_team_size(double flops) {
 #endif
 }
 
+double fbp_team_clock(void) {
+#ifdef _OPENMP
+    return omp_get_wtime();
+#else
+    return 0;
+#endif
+}
+
 fbp_range fbp_share(int64_t total, int64_t unit, int parts, int index) {
     if (parts == 1) return (fbp_range){0, total}; /* four divisions less in the step of a small network */
     int64_t units = (total + unit - 1) / unit;
@@ -156,8 +164,8 @@ static int reserve(int size) {
     return granted;
 }
 
-void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),
-                  void *context) {
+int fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),
+                 void *context) {
     fbp_barrier barrier = {0};
     task t = {scratch, bytes, work, context, &barrier};
     size = reserve(size);
@@ -172,9 +180,10 @@ void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *cont
 #pragma omp parallel num_threads(size)
         run_member(&t, omp_get_thread_num(), omp_get_num_threads());
         atomic_fetch_sub(&in_use, size);
-        return;
+        return size;
     }
 #endif
     run_member(&t, 0, 1);
     atomic_fetch_sub(&in_use, size);
+    return size;
 }

@@ -19,10 +19,13 @@ typedef struct {
 } fbp_member;
 
 /* Calls work(context, member) on each member; the floating-point environment is set (subnormals are zero)
- * and restored on every one. scratch: `bytes` for each member, or NULL. */
-void fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),
-                  void *context);
+ * and restored on every one. scratch: `bytes` for each member, or NULL. Returns how many they were: other teams may
+ * have left less than `size`. */
+int fbp_team_run(int size, char *scratch, size_t bytes, void (*work)(void *context, const fbp_member *member),
+                 void *context);
 void fbp_team_wait(const fbp_member *member);
+/* A clock, in seconds; it stands still without OpenMP. */
+double fbp_team_clock(void);
 
 /* Elements to cut flat arrays at: a whole number of cache lines for both element types. */
 enum { FBP_LINE = 64 };

@@ -1,0 +1,20 @@
+/* The size of a team that turned out fastest: what a core's distance from another costs is known by trying only. */
+#ifndef FBP_PACE_H
+#define FBP_PACE_H
+
+#include <stdint.h>
+
+typedef struct {
+    int size;         /* the best so far; 0: nothing is known */
+    int growing;      /* the next trial is of twice as many members, else of half */
+    int64_t runs;     /* since the last trial */
+    int64_t interval; /* runs between trials */
+    double seconds;   /* for each row, of the best size; 0: not measured */
+} fbp_pace;
+
+/* Members for the next run, at most `most`. */
+int fbp_pace_size(fbp_pace *pace, int most);
+/* A run with `size` members took so many seconds for each row. */
+void fbp_pace_note(fbp_pace *pace, int size, int most, double seconds);
+
+#endif
