@@ -6,6 +6,7 @@
 
 typedef struct {
     int size;         /* the best so far; 0: nothing is known */
+    int last;         /* that ran: the first run after another size finds its data in other cores' caches */
     int growing;      /* the next trial is of twice as many members, else of half */
     int64_t runs;     /* since the last trial */
     int64_t interval; /* runs between trials */

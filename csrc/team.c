@@ -23,15 +23,15 @@
 #endif
 
 /* A barrier costs 0.3 us between quiet cores and 4 us beside a busy neighbour, and a pass has some ten of
- * them; one core does this many operations in about 40 us. */
-static const double default_grain = 4e6;
+ * them; one core does this many operations in about 20 us. Where that is too few, pace.c finds out. */
+static const double default_grain = 2e6;
 
 /* A member that waits longer than this many pauses (some 20 us) gives its core away; at once where there are
  * more members than cores, for whoever it waits for may need it. */
 static const int most_pauses = 1000;
 
 static atomic_int limit = 1;
-static _Atomic double grain = 4e6;
+static _Atomic double grain = 2e6;
 static atomic_int region_entered = 0; /* this process or its parent has an OpenMP pool */
 static atomic_int forked = 0;         /* ... and it was the parent: entering libgomp would hang for ever */
 

@@ -212,6 +212,41 @@ if threads.backend.native():  # the reference leaves threads to NumPy
                 assert native.team_size(1e12) == 1
             assert native.team_size(1e12) == usual == 4
 
+    def sizes(most, seconds, runs=2000):
+        return threads.backend.native().team_sizes(most, seconds, runs)
+
+    def test_a_team_that_pays_stays_whole():
+        found = sizes(16, lambda run, members: 1 / members)
+        assert found[:2] == [16, 16]
+        assert found.count(16) > 0.95 * len(found)
+
+    def test_a_team_that_does_not_pay_is_given_up():
+        found = sizes(16, lambda run, members: 1 + 0.1 * members)
+        assert set(found[40:]) <= {1, 2}
+        assert found[40:].count(1) > 0.95 * len(found[40:])
+
+    def test_the_best_size_lies_between():
+        found = sizes(64, lambda run, members: 1 / members + members / 100)
+        assert found[100:].count(8) + found[100:].count(16) > 0.9 * len(found[100:])
+
+    def test_a_difference_within_the_noise_changes_nothing():
+        assert sizes(2, lambda run, members: 1 if members == 2 else 0.98).count(1) < 40
+
+    def test_a_machine_that_changes_is_noticed():
+        found = sizes(2, lambda run, members: 1 if members == 1 else 0.5 if run < 1000 else 2)
+        assert found[900:1000].count(2) > 90
+        assert found[1500:].count(1) > 480
+
+    def test_the_first_run_after_another_size_does_not_count():
+        last = []
+
+        def seconds(run, members):
+            last.append(members)
+            moved = len(last) < 2 or last[-2] != members
+            return (3 if moved else 1) * (1 if members == 1 else 1.1)
+
+        assert sizes(2, seconds)[20:].count(2) < 60
+
     def test_models_in_two_threads_share_the_limit():
         native, limit = threads.backend.native(), 4
         rng = np.random.default_rng(0)

@@ -138,3 +138,10 @@ cdef extern from "fastbp.h":
         ptrdiff_t a_step, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *c, ptrdiff_t c_row,
         const fbp_epilogue *epilogue
     ) nogil
+
+cdef extern from "pace.h" nogil:
+    ctypedef struct fbp_pace:
+        pass
+
+    int fbp_pace_size(fbp_pace *pace, int most)
+    void fbp_pace_note(fbp_pace *pace, int size, int most, double seconds)

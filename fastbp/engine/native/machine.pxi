@@ -3,6 +3,7 @@
 import os
 
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 
 def isas():
@@ -58,6 +59,17 @@ def set_grain(double flops):
 
 def get_grain():
     return fbp_get_grain()
+
+
+def team_sizes(int most, seconds, int runs):
+    """Sizes of the teams of a program's runs one after the other, if run i with n members takes seconds(i, n)."""
+    cdef fbp_pace pace
+    memset(&pace, 0, sizeof(pace))
+    sizes = []
+    for i in range(runs):
+        sizes.append(fbp_pace_size(&pace, most))
+        fbp_pace_note(&pace, sizes[-1], most, seconds(i, sizes[-1]))
+    return sizes
 
 
 cdef const fbp_kernels *find_kernels(size_t element):
