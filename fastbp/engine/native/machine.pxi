@@ -62,7 +62,7 @@ def get_grain():
 
 
 def team_sizes(int most, seconds, int runs):
-    """Sizes of the teams of a program's runs one after the other, if run i with n members takes seconds(i, n)."""
+    """Sizes of the teams of one run after the other, if run i with n members takes seconds(i, n)."""
     cdef fbp_pace pace
     memset(&pace, 0, sizeof(pace))
     sizes = []
