@@ -15,8 +15,7 @@ static int rival(const fbp_pace *pace, int most) {
 
 int fbp_pace_size(fbp_pace *pace, int most) {
     if (most == 1) return 1;
-    if (!pace->size) *pace = (fbp_pace){.size = most, .interval = 1};
-    if (pace->size > most) return most;
+    if (pace->size == 0 || pace->size > most) *pace = (fbp_pace){.size = most, .interval = 1};
     if (rival(pace, most) == pace->size) pace->growing = !pace->growing;
     return pace->seconds > 0 && pace->runs >= pace->interval ? rival(pace, most) : pace->size;
 }

@@ -213,7 +213,7 @@ if threads.backend.native():  # the reference leaves threads to NumPy
             assert native.team_size(1e12) == usual == 4
 
     def sizes(most, seconds, runs=2000):
-        return threads.backend.native().team_sizes(most, seconds, runs)
+        return threads.backend.native().team_sizes([most] * runs, seconds)
 
     def test_a_team_that_pays_stays_whole():
         found = sizes(16, lambda run, members: 1 / members)
@@ -236,6 +236,14 @@ if threads.backend.native():  # the reference leaves threads to NumPy
         found = sizes(2, lambda run, members: 1 if members == 1 else 0.5 if run < 1000 else 2)
         assert found[900:1000].count(2) > 90
         assert found[1500:].count(1) > 480
+
+    def test_a_lower_limit_starts_anew():
+        limits = [16] * 100 + [5] * 200
+        found = threads.backend.native().team_sizes(
+            limits, lambda run, members: members if run > 99 else 1 / members
+        )
+        assert max(found[100:]) == 5
+        assert found[150:].count(1) > 140
 
     def test_the_first_run_after_another_size_does_not_count():
         last = []

@@ -61,12 +61,12 @@ def get_grain():
     return fbp_get_grain()
 
 
-def team_sizes(int most, seconds, int runs):
-    """Sizes of the teams of one run after the other, if run i with n members takes seconds(i, n)."""
+def team_sizes(limits, seconds):
+    """Sizes of the teams of runs with these limits, if run i with n members takes seconds(i, n)."""
     cdef fbp_pace pace
     memset(&pace, 0, sizeof(pace))
     sizes = []
-    for i in range(runs):
+    for i, most in enumerate(limits):
         sizes.append(fbp_pace_size(&pace, most))
         fbp_pace_note(&pace, sizes[-1], most, seconds(i, sizes[-1]))
     return sizes
