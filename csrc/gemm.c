@@ -6,64 +6,50 @@
 #include "fastbp.h"
 
 /* Loops around a block, outside in:
- *   columns of C by nc | depth by kc: pack B (kc x nc, second or third cache level) | rows of C by mc: pack A
- *   (mc x kc, second level) | the block itself: column groups, then row tiles.
+ *   columns of C by nc | depth by kc: B (kc x nc, second or third cache level), packed or where it lies | rows of C by
+ *   mc: A (mc x kc, second level) where it lies | the block itself: column groups, then row tiles.
  * kc is one number per instruction set and element type, because it sets where the sum over k is cut (each
  * cut starts a fresh accumulator, which also keeps the rounding error at kc + k/kc terms instead of k). mc
  * and nc change nothing but speed. */
 
-/* A few vectors between packed rows keep them from falling onto the same cache lines. */
-enum { SKEW = 16 };
 enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
-enum { PACK_ROWS = 1024 };
+/* Most rows of A for which B is used where it lies. There it costs its cache lines for each of its rows: all of a line
+ * counts where a group of columns is made of whole ones. */
+enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->nc + k->vector) * k->element; }
-static size_t scratch_a(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->mc + SKEW) * k->element; }
 
 /* of a narrow product, transposed */
 static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->nc + k->vector) * k->element; }
 
-size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_a(k) + scratch_c(k) + 63) / 64 * 64; }
-
-/* A whose columns are contiguous (the transposed factor of a weight gradient), copied row by row to a stride
- * that is no power of two: otherwise all rows of a block compete for the same few cache lines. */
-static void pack_a(const fbp_gemm *g, int64_t m, int64_t k, const char *a, char *packed, int64_t stride) {
-    const size_t element = g->kernels->element;
-    for (int64_t p = 0; p < k; p++)
-        memcpy(packed + (size_t)(p * stride) * element, a + p * g->a_step * (ptrdiff_t)element, (size_t)m * element);
-}
+size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_c(k) + 63) / 64 * 64; }
 
 static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
-    char *packed_b = scratch, *packed_a = scratch + scratch_b(kernels);
-    /* In place, B costs a cache line per row and group: fine as long as it stays in the first-level cache or is
-     * used for a few tiles only. */
-    const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > PACK_ROWS && g->n > kernels->group);
-    const int do_pack_a = g->a_step != 1 && g->n > 2 * kernels->group && g->k * g->a_step * element > 32768;
+    const int64_t few = kernels->group * element % LINE == 0 ? PACK_ROWS_OF_LINES : PACK_ROWS;
+    const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
+    /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
+    const int64_t depth = smaller(kernels->kc, g->k > 0 ? g->k : 1), most = kernels->mc * (kernels->kc / depth);
+    const int64_t count = (g->m + most / 2) / most, mc = count > 1 ? (g->m + count - 1) / count : g->m;
 
-    fbp_block block = {.c_row = g->c_row, .padded = g->c_padded};
+    fbp_block block = {.a_row = g->a_row, .a_step = g->a_step, .c_row = g->c_row, .padded = g->c_padded};
     for (int64_t j = 0; j < g->n; j += kernels->nc) {
         block.n = smaller(kernels->nc, g->n - j);
         /* an empty sum (k == 0) still passes once, for the epilogue */
         for (int64_t p = 0; p == 0 || p < g->k; p += kernels->kc) {
             block.k = smaller(kernels->kc, g->k - p);
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
-            if (pack_b) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, packed_b);
-            block.b = pack_b ? packed_b : b;
+            if (pack_b) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, scratch);
+            block.b = pack_b ? scratch : b;
             block.b_step = pack_b ? 0 : g->b_row;
             block.accumulate = p > 0 || g->accumulate;
             const int last = p + kernels->kc >= g->k;
-            for (int64_t i = 0; i < g->m; i += kernels->mc) {
-                block.m = smaller(kernels->mc, g->m - i);
-                const char *a = (const char *)g->a + (i * g->a_row + p * g->a_step) * element;
-                block.a = a, block.a_row = g->a_row, block.a_step = g->a_step;
-                if (do_pack_a) {
-                    pack_a(g, block.m, block.k, a, packed_a, kernels->mc + SKEW);
-                    block.a = packed_a, block.a_step = kernels->mc + SKEW;
-                }
+            for (int64_t i = 0; i < g->m; i += mc) {
+                block.m = smaller(mc, g->m - i);
+                block.a = (const char *)g->a + (i * g->a_row + p * g->a_step) * element;
                 block.c = (char *)g->c + (i * g->c_row + j) * element;
                 fbp_epilogue epilogue;
                 block.epilogue = NULL;
@@ -83,7 +69,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
 /* C^T = B^T A^T, for a C with few columns whose A has contiguous ones: the weight gradient of a narrow layer. */
 static void run_transposed(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
-    char *transposed = scratch + scratch_b(kernels) + scratch_a(kernels);
+    char *transposed = scratch + scratch_b(kernels);
     const ptrdiff_t element = (ptrdiff_t)kernels->element, row = kernels->nc + kernels->vector;
     for (int64_t i = 0; i < g->m; i += kernels->nc) {
         fbp_gemm part = {.kernels = kernels,

@@ -37,6 +37,7 @@ LARGEST_DENSITY = 1 / 8
 KEPT_PROGRAMS = 4
 # Bytes: a cache line, and the widest vector.
 ALIGNMENT = 64
+HUGE_PAGE = 1 << 21
 
 
 class CompiledNetwork:
@@ -251,10 +252,17 @@ class CompiledNetwork:
 
 
 def aligned_copy(values: Array) -> Array:
-    """Copy a flat array to memory that begins at a cache line."""
-    item = values.dtype.itemsize
-    memory = np.empty(values.size + ALIGNMENT // item, values.dtype)
-    skip = -memory.ctypes.data % ALIGNMENT // item
-    aligned = memory[skip : skip + values.size]
+    """Copy a flat array to memory that begins at a cache line; a long one to huge pages, if there are any.
+
+    With pages of 4 KiB a step of a few megabytes waits for address translations, and chance decides how many of
+    them fall onto the same sets of the second-level cache. NumPy asks for huge pages for arrays of 4 MiB and
+    more; what is not touched of them takes no memory.
+    """
+    huge = values.nbytes >= HUGE_PAGE // 4
+    alignment = HUGE_PAGE if huge else ALIGNMENT
+    size = -(-values.nbytes // alignment) * alignment
+    memory = np.empty(max(size + alignment, 2 * HUGE_PAGE if huge else 0), np.uint8)
+    skip = -memory.ctypes.data % alignment
+    aligned = memory[skip : skip + values.nbytes].view(values.dtype)
     aligned[...] = values
     return aligned

@@ -2,7 +2,7 @@
 #define ISA x86_v3
 #define VECTORS 3
 #define TILE_ROWS(v) ((v) == 1 ? 12 : (v) == 2 ? 6 : 4)
-#define KC 256
-#define MC 192
-#define NC 1024
+#define KC 512
+#define MC (3072 / REAL_BITS)
+#define NC 512
 #include "../kernels/table.h"

@@ -15,7 +15,8 @@
 #define GROUP (VECTORS * VL)
 #define MAX_TILE_ROWS 14
 
-/* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
+/* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. The last tile of
+ * a column group asks for the next group instead: what comes from memory takes longer than a few rows. */
 #define AHEAD 6
 
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
@@ -58,9 +59,10 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
-/* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are. */
+/* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are; then each p is
+ * another cache line, and the elements of the next tile are asked for. `ahead` runs along with b. */
 INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, int64_t i0, int64_t j0,
-                 const real *b, ptrdiff_t b_step, int columns) {
+                 const real *b, ptrdiff_t b_step, const real *ahead, int columns) {
     const ptrdiff_t a_row = a_walk ? 1 : g->a_row, a_step = a_walk ? g->a_step : 1;
     const real *a = (const real *)g->a + i0 * a_row;
     vec acc[MAX_TILE_ROWS][VECTORS];
@@ -68,13 +70,14 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step) {
+    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += b_step) {
         vec bv[VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++) {
             bv[v] = vec_load(b + v * VL);
-            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(b + AHEAD * b_step + v * VL);
+            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VL);
         }
+        if (a_walk) __builtin_prefetch(a + 2 * rows - 1);
         UNROLL
         for (int i = 0; i < rows; i++) {
             vec ai = vec_set(a[i * a_row]);
@@ -133,12 +136,13 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
 
 // clang-format off
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
-typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step, int columns);
+typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,
+                           const real *ahead, int columns);
 #define TILE(walk, vectors, rows)                                                                                  \
     static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,         \
-                                                 ptrdiff_t b_step, int columns) {                                  \
+                                                 ptrdiff_t b_step, const real *ahead, int columns) {               \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, columns);                 \
+            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, ahead, columns);          \
     }
 #define EACH_ROWS(DO, walk, vectors)                                                                               \
     DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
@@ -168,7 +172,9 @@ static void block(const fbp_block *g) {
         int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
-            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, columns);
+            const real *ahead = b + AHEAD * b_step;
+            if (t > 0 && t == count - 1 && j + width < g->n) ahead = b + (g->b_step ? width : width * g->k);
+            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, columns);
             i += rows;
         }
         j += width;
