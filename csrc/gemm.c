@@ -35,7 +35,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const int64_t depth = smaller(kernels->kc, g->k > 0 ? g->k : 1), most = kernels->mc * (kernels->kc / depth);
     const int64_t count = (g->m + most / 2) / most, mc = count > 1 ? (g->m + count - 1) / count : g->m;
 
-    fbp_block block = {.a_row = g->a_row, .a_step = g->a_step, .c_row = g->c_row, .padded = g->c_padded};
+    fbp_block block = {
+        .a_row = g->a_row, .a_step = g->a_step, .c_row = g->c_row, .padded = g->c_padded, .ahead = g->ahead};
     for (int64_t j = 0; j < g->n; j += kernels->nc) {
         block.n = smaller(kernels->nc, g->n - j);
         /* an empty sum (k == 0) still passes once, for the epilogue */

@@ -185,7 +185,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
     const int64_t blocks = (batch->rows + p->schedule.block - 1) / p->schedule.block;
     const int lanes = (int)(blocks < p->schedule.lanes ? blocks : p->schedule.lanes);
     const fbp_range share = fbp_share(lanes, 1, member->size, member->index);
-    const fbp_member alone = {0, 1, NULL, member->scratch};
+    const fbp_member alone = {.size = 1, .scratch = member->scratch};
     for (int64_t lane = share.begin; lane < share.end; lane++) {
         fbp_batch part = *batch;
         part.arena[FBP_WORKSPACE] = member->scratch + fbp_gemm_scratch(p->kernels);
@@ -219,8 +219,11 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
 }
 
 /* Every member runs this with its own copy of the batch. */
-static void run_batches(void *context, const fbp_member *member) {
+static void run_batches(void *context, const fbp_member *given) {
     const job *j = context;
+    fbp_ahead ahead = {0};
+    fbp_member self = *given, *member = &self;
+    self.ahead = &ahead;
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
     double penalty_value = 0;

@@ -140,7 +140,8 @@ typedef struct {
 } task;
 
 static void run_member(const task *t, int index, int size) {
-    fbp_member member = {index, size, t->barrier, t->scratch ? t->scratch + (size_t)index * t->bytes : NULL};
+    fbp_member member = {.index = index, .size = size, .barrier = t->barrier};
+    if (t->scratch) member.scratch = t->scratch + (size_t)index * t->bytes;
     environment before = flush_subnormals();
     t->work(t->context, &member);
     restore_environment(before);

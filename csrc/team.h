@@ -12,10 +12,12 @@ typedef struct {
     int pauses; /* of a member that waits, before it lets others have its core */
 } fbp_barrier;
 
+struct fbp_ahead;
 typedef struct {
     int index, size;
     fbp_barrier *barrier;
-    char *scratch; /* this member's own */
+    char *scratch;           /* this member's own */
+    struct fbp_ahead *ahead; /* what it will read soon; NULL: not known */
 } fbp_member;
 
 /* Calls work(context, member) on each member; the floating-point environment is set (subnormals are zero)

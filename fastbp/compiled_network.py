@@ -254,9 +254,9 @@ class CompiledNetwork:
 def aligned_copy(values: Array) -> Array:
     """Copy a flat array to memory that begins at a cache line; a long one to huge pages, if there are any.
 
-    With pages of 4 KiB a step of a few megabytes waits for address translations, and chance decides how many of
-    them fall onto the same sets of the second-level cache. NumPy asks for huge pages for arrays of 4 MiB and
-    more; what is not touched of them takes no memory.
+    With pages of 4 KiB a step of a few megabytes waits for address translations, and chance decides how many
+    of them fall onto the same sets of the second-level cache. NumPy asks for huge pages for arrays of 4 MiB
+    and more; what is not touched of them takes no memory.
     """
     huge = values.nbytes >= HUGE_PAGE // 4
     alignment = HUGE_PAGE if huge else ALIGNMENT

@@ -15,8 +15,7 @@
 #define GROUP (VECTORS * VL)
 #define MAX_TILE_ROWS 14
 
-/* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. The last tile of
- * a column group asks for the next group instead: what comes from memory takes longer than a few rows. */
+/* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
 
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
@@ -60,22 +59,25 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
 }
 
 /* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are; then each p is
- * another cache line, and the elements of the next tile are asked for. `ahead` runs along with b. */
+ * another cache line, and the elements of the next tile are asked for. From
+ * `ahead` on, so many bytes further for each p, lies what somebody will read soon. */
 INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, int64_t i0, int64_t j0,
-                 const real *b, ptrdiff_t b_step, const real *ahead, int columns) {
+                 const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int columns) {
     const ptrdiff_t a_row = a_walk ? 1 : g->a_row, a_step = a_walk ? g->a_step : 1;
+    /* one more register than there is where the addresses of A take most of them */
+    const ptrdiff_t step = a_walk ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     const real *a = (const real *)g->a + i0 * a_row;
     vec acc[MAX_TILE_ROWS][VECTORS];
 #define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += b_step) {
+    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += step) {
         vec bv[VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++) {
             bv[v] = vec_load(b + v * VL);
-            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VL);
+            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VECTOR_BYTES);
         }
         if (a_walk) __builtin_prefetch(a + 2 * rows - 1);
         UNROLL
@@ -137,12 +139,12 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
 // clang-format off
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
 typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,
-                           const real *ahead, int columns);
+                           const char *ahead, ptrdiff_t ahead_step, int columns);
 #define TILE(walk, vectors, rows)                                                                                  \
     static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,         \
-                                                 ptrdiff_t b_step, const real *ahead, int columns) {               \
+                                                 ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int columns) {               \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, ahead, columns);          \
+            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, ahead, ahead_step, columns);          \
     }
 #define EACH_ROWS(DO, walk, vectors)                                                                               \
     DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
@@ -158,8 +160,24 @@ static tile_function *const tiles[2][3][MAX_TILE_ROWS] = {
 };
 // clang-format on
 
+enum { AHEAD_PACE = 24 };
+
+/* What to ask for while a tile of so much depth is computed: a part of a row, some bytes per step, a pace that memory
+ * keeps up with. Returns where it begins, NULL when nothing is left; sets the bytes per step. */
+INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
+    if (!a || a->next >= a->end) return NULL;
+    const char *from = a->rows + (size_t)a->order[a->next] * a->step + a->offset;
+    const int64_t left = (int64_t)(a->step - a->offset), parts = left / (AHEAD_PACE * depth) + 1;
+    *step = left / (parts * depth) + 1;
+    a->offset += (size_t)(*step * depth);
+    if (a->offset >= a->step) a->offset = 0, a->next++;
+    return from;
+}
+
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
- * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. */
+ * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
+ * little ahead; the last one for all of the next group, because from memory they take longer; in a weight gradient
+ * those between for what comes after it. */
 static void block(const fbp_block *g) {
     tile_function *const(*shapes)[MAX_TILE_ROWS] = tiles[g->a_step != 1];
     for (int64_t j = 0; j < g->n;) {
@@ -172,9 +190,15 @@ static void block(const fbp_block *g) {
         int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
-            const real *ahead = b + AHEAD * b_step;
-            if (t > 0 && t == count - 1 && j + width < g->n) ahead = b + (g->b_step ? width : width * g->k);
-            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, columns);
+            ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
+            const char *ahead = (const char *)(b + AHEAD * b_step);
+            if (t > 0 && t == count - 1) {
+                ahead = (const char *)(b + (g->b_step ? width : width * g->k));
+            } else if (t > 0 && g->a_step != 1) {
+                const char *later = take_ahead(g->ahead, g->k, &ahead_step);
+                if (later) ahead = later;
+            }
+            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, columns);
             i += rows;
         }
         j += width;

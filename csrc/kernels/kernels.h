@@ -37,6 +37,16 @@ typedef struct {
     ptrdiff_t saved_row; /* its stride */
 } fbp_epilogue;
 
+/* Rows that will be read soon, from anywhere in memory: tiles ask for some of their cache lines while they compute. */
+typedef struct fbp_ahead {
+    const char *rows; /* row i begins at rows + order[i] * step */
+    const int64_t *order;
+    size_t step;         /* bytes */
+    int64_t next, end;   /* what is still to be asked for: i, */
+    size_t offset;       /* and from which byte of the first one on */
+    const void *replace; /* what they will be copied over */
+} fbp_ahead;
+
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
  * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1.
  * B comes in column groups (see fbp_kernels.group): group g starts at column j(g) and holds its
@@ -55,6 +65,7 @@ typedef struct {
     int accumulate;
     int padded;                   /* rows of C, saved and bias may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
+    fbp_ahead *ahead;             /* NULL: nothing */
 } fbp_block;
 
 /* Products with fewer columns have rows in the lanes of a vector. */

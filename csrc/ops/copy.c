@@ -96,10 +96,31 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     }
 }
 
+/* This member's share of the next batch, if it is too large to ask for at once: by the product that reads this batch
+ * last. */
+static void ask_while_computing(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch,
+                                const fbp_member *member) {
+    const fbp_source *s = &batch->source;
+    if (from->arena != FBP_INPUTS || !batch->order || s->starts || !member->ahead) return;
+    size_t bytes = batch->kernels->element;
+    if (s->converts) fbp_element_name(s->element, &bytes);
+    const size_t row = (size_t)from->columns * bytes;
+    if ((size_t)batch->rows * row <= SMALL_BATCH) return;
+    const int64_t next = batch->position + batch->rows, left = batch->end - next;
+    const fbp_range share = fbp_share(left < batch->rows ? left : batch->rows, 1, member->size, member->index);
+    *member->ahead = (fbp_ahead){.rows = batch->arena[FBP_INPUTS],
+                                 .order = batch->order + next,
+                                 .step = row,
+                                 .next = share.begin,
+                                 .end = share.end,
+                                 .replace = at(to, batch, 0)};
+}
+
 static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
     copy_rows(from, to, batch, share.begin, share.end);
+    ask_while_computing(from, to, batch, member);
 }
 
 void fbp_op_gather(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

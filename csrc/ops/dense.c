@@ -52,6 +52,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .c_row = dw->stride,
         .c_padded = padded(dw, batch),
         .accumulate = batch->accumulate,
+        .ahead = member->ahead && member->ahead->replace == at(x, batch, 0) ? member->ahead : NULL,
         .whole_rows = 1, /* as the optimizer shares the flat arrays: gradients stay in the cache of who uses them */
     };
     fbp_gemm_share(&gemm, member);
