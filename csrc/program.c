@@ -59,6 +59,7 @@ struct fbp_program {
     char *workspace;   /* with blocks each member has one of its own, behind its scratch */
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
+    int by_rows;          /* operations that lanes take block by block */
     int penalties;        /* operations whose sums belong to the loss */
     int64_t accumulation; /* batches whose gradients make one step */
     fbp_table *tables;    /* of embeddings */
@@ -105,6 +106,7 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->workspace = shared ? shared : p->lane_gradients + gradient;
     p->accumulation = 1;
     for (int i = 0; i < count; i++) {
+        p->by_rows += schemas[p->ops[i].kind].by_rows;
         p->penalties += functions[p->ops[i].kind] == fbp_op_penalty;
         if (functions[p->ops[i].kind] == fbp_op_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];
     }
@@ -131,10 +133,13 @@ typedef struct {
 
 static int asked(const fbp_request *r, int phase) { return r->phases >> phase & 1; }
 
+/* four sums side by side: an addition takes four cycles */
 static double sum_of(const double *values, int64_t n) {
-    double total = 0;
-    for (int64_t i = 0; i < n; i++) total += values[i];
-    return total;
+    double part[4] = {0};
+    for (int64_t i = 0; i + 4 <= n; i += 4)
+        for (int q = 0; q < 4; q++) part[q] += values[i + q];
+    for (int64_t i = n / 4 * 4; i < n; i++) part[0] += values[i];
+    return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
 static double weight_of(const fbp_batch *batch) {
@@ -177,6 +182,16 @@ static void run_together(const job *j, const fbp_batch *batch, const fbp_member 
         if (asked(j->request, p->ops[i].phase)) execute(p, &p->ops[i], batch, member);
 }
 
+/* Some of the rows of the next block: asked for all at once they would have to wait for each other. */
+static void ask(fbp_ahead *a, int64_t rows) {
+    const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
+    for (int64_t i = a->next; i < end; i++) {
+        const char *row = a->rows + (size_t)a->order[i] * a->step;
+        for (size_t at = 0; at < a->step; at += FBP_ALIGNMENT) __builtin_prefetch(row + at);
+    }
+    a->next = end;
+}
+
 /* Each member takes blocks of rows through all operations by itself; then gradients are added up, and the team shares
  * what goes through the flat arrays. */
 static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *member) {
@@ -185,9 +200,11 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
     const int64_t blocks = (batch->rows + p->schedule.block - 1) / p->schedule.block;
     const int lanes = (int)(blocks < p->schedule.lanes ? blocks : p->schedule.lanes);
     const fbp_range share = fbp_share(lanes, 1, member->size, member->index);
-    const fbp_member alone = {.size = 1, .scratch = member->scratch};
+    const fbp_member alone = {.size = 1, .scratch = member->scratch, .ahead = member->ahead};
+    const int64_t some = p->schedule.block / p->by_rows + 1;
     for (int64_t lane = share.begin; lane < share.end; lane++) {
         fbp_batch part = *batch;
+        part.in_lane = 1;
         part.arena[FBP_WORKSPACE] = member->scratch + fbp_gemm_scratch(p->kernels);
         part.arena[FBP_GRADIENTS] = p->lane_gradients + lane * gradients * element;
         const fbp_range mine = fbp_share(blocks, 1, lanes, (int)lane);
@@ -198,9 +215,12 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
             part.rows = batch->rows - part.first_row;
             if (part.rows > p->schedule.block) part.rows = p->schedule.block;
             part.accumulate = block > mine.begin;
-            for (int i = 0; i < p->count; i++)
-                if (schemas[p->ops[i].kind].by_rows && asked(j->request, p->ops[i].phase))
-                    functions[p->ops[i].kind](&p->ops[i], &part, &alone);
+            for (int i = 0; i < p->count; i++) {
+                if (!schemas[p->ops[i].kind].by_rows || !asked(j->request, p->ops[i].phase)) continue;
+                functions[p->ops[i].kind](&p->ops[i], &part, &alone);
+                ask(&alone.ahead[0], some);
+                ask(&alone.ahead[1], some);
+            }
         }
         const int64_t first = mine.begin * p->schedule.block;
         p->lane_loss[lane] = sum_of(batch->row_loss + first, part.first_row + part.rows - first);
@@ -221,9 +241,9 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
 /* Every member runs this with its own copy of the batch. */
 static void run_batches(void *context, const fbp_member *given) {
     const job *j = context;
-    fbp_ahead ahead = {0};
+    fbp_ahead ahead[2] = {{0}};
     fbp_member self = *given, *member = &self;
-    self.ahead = &ahead;
+    self.ahead = ahead;
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
     double penalty_value = 0;

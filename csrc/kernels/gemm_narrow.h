@@ -11,20 +11,8 @@ INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, i
                           ptrdiff_t c_row) {
     vec row[FBP_NARROW]; /* rows one after another */
     real z[FBP_NARROW * VL] = {0};
-    if (n == 1) {
-        row[0] = column[0];
-    } else if (n == 2) {
-        row[0] = __builtin_shufflevector(column[0], column[1], LOW);
-        row[1] = __builtin_shufflevector(column[0], column[1], HIGH);
-    } else if (n == 4) {
-        const vec even[2] = {__builtin_shufflevector(column[0], column[2], LOW),
-                             __builtin_shufflevector(column[0], column[2], HIGH)};
-        const vec odd[2] = {__builtin_shufflevector(column[1], column[3], LOW),
-                            __builtin_shufflevector(column[1], column[3], HIGH)};
-        for (int v = 0; v < 2; v++) {
-            row[2 * v] = __builtin_shufflevector(even[v], odd[v], LOW);
-            row[2 * v + 1] = __builtin_shufflevector(even[v], odd[v], HIGH);
-        }
+    if (n != 3) {
+        columns_to_rows(n, column, row);
     } else {
         UNROLL
         for (int j = 0; j < n; j++) vec_store(z + j * VL, column[j]);

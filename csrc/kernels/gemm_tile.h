@@ -206,27 +206,14 @@ static void block(const fbp_block *g) {
 }
 
 /* Transposes VL vectors in place: log2(VL) perfect shuffles. */
-#if VECTOR_BYTES / (REAL_BITS / 8) == 2
-#define LOW 0, 2
-#define HIGH 1, 3
-#elif VECTOR_BYTES / (REAL_BITS / 8) == 4
-#define LOW 0, 4, 1, 5
-#define HIGH 2, 6, 3, 7
-#elif VECTOR_BYTES / (REAL_BITS / 8) == 8
-#define LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#else
-#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#endif
 INLINE void transpose(vec r[VL]) {
     UNROLL
     for (int stage = 1; stage < VL; stage *= 2) {
         vec t[VL];
         UNROLL
         for (int i = 0; i < VL / 2; i++) {
-            t[2 * i] = __builtin_shufflevector(r[i], r[i + VL / 2], LOW);
-            t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + VL / 2], HIGH);
+            t[2 * i] = SHUFFLE(r[i], r[i + VL / 2], LOW_OF);
+            t[2 * i + 1] = SHUFFLE(r[i], r[i + VL / 2], HIGH_OF);
         }
         UNROLL
         for (int i = 0; i < VL; i++) r[i] = t[i];

@@ -43,9 +43,82 @@ INLINE ivec lanes_of_span(span_t span) { return lane_numbers() < vec_bits((integ
 #define FOR_EACH_VECTOR_OF_ROWS(rows) \
     for (int64_t row = 0, count; (count = (rows) - row < VL ? (rows) - row : VL) > 0; row += VL)
 
+/* Perfect shuffles of two vectors: their elements in turn, lower and upper half; and every second element of both. */
+#define LOW_OF(k) (k) / 2 + (k) % 2 * VL
+#define HIGH_OF(k) VL / 2 + (k) / 2 + (k) % 2 * VL
+#define EVEN_OF(k) 2 * (k)
+#define ODD_OF(k) 2 * (k) + 1
+#define SHUFFLE(a, b, WHICH) __builtin_shufflevector(a, b, EACH_LANE(WHICH))
+
+/* Columns of VL rows as the rows, one after another; n is 1, 2 or 4. And back. */
+INLINE void columns_to_rows(const int n, const vec column[], vec row[]) {
+    vec half[4];
+    UNROLL
+    for (int j = 0; j < n; j++) row[j] = column[j];
+    UNROLL
+    for (int stage = 1; stage < n; stage *= 2) {
+        UNROLL
+        for (int j = 0; j < n / 2; j++) {
+            half[2 * j] = SHUFFLE(row[j], row[j + n / 2], LOW_OF);
+            half[2 * j + 1] = SHUFFLE(row[j], row[j + n / 2], HIGH_OF);
+        }
+        UNROLL
+        for (int j = 0; j < n; j++) row[j] = half[j];
+    }
+}
+
+INLINE void rows_to_columns(const int n, const vec row[], vec column[]) {
+    vec half[4];
+    UNROLL
+    for (int j = 0; j < n; j++) column[j] = row[j];
+    UNROLL
+    for (int stage = 1; stage < n; stage *= 2) {
+        UNROLL
+        for (int j = 0; j < n / 2; j++) {
+            half[j] = SHUFFLE(column[2 * j], column[2 * j + 1], EVEN_OF);
+            half[j + n / 2] = SHUFFLE(column[2 * j], column[2 * j + 1], ODD_OF);
+        }
+        UNROLL
+        for (int j = 0; j < n; j++) column[j] = half[j];
+    }
+}
+
+INLINE int is_shuffled(int64_t columns, ptrdiff_t row) {
+    return row == columns && (columns == 1 || columns == 2 || (columns == 4 && columns <= VL));
+}
+
+INLINE void load_rows(const int n, const real *p, int64_t count, vec column[]) {
+    vec rows[4];
+    UNROLL
+    for (int v = 0; v < n; v++) {
+        const span_t span = {v * VL, count * n - v * VL};
+        rows[v] = span.left > 0 ? load_span(p, span) : (vec){0};
+    }
+    rows_to_columns(n, rows, column);
+}
+
+INLINE void store_rows(const int n, real *p, int64_t count, const vec column[]) {
+    vec rows[4];
+    columns_to_rows(n, column, rows);
+    UNROLL
+    for (int v = 0; v < n; v++) {
+        const span_t span = {v * VL, count * n - v * VL};
+        if (span.left > 0) store_span(p, span, rows[v]);
+    }
+}
+
 /* columns <= VL of `count` rows; the other lanes are 0 */
 static __attribute__((noinline)) void rows_to_lanes(int64_t columns, const real *p, ptrdiff_t row, int64_t count,
                                                     vec v[VL]) {
+    if (is_shuffled(columns, row)) {
+        switch (columns) {
+        case 1: load_rows(1, p, count, v); return;
+        case 2: load_rows(2, p, count, v); return;
+#if VECTOR_BYTES * 8 / REAL_BITS > 2
+        default: load_rows(4, p, count, v); return;
+#endif
+        }
+    }
     if (count == VL) {
         for (int64_t j = 0; j < columns; j++, p++) {
 #define AT(k) p[(k) * row]
@@ -62,6 +135,15 @@ static __attribute__((noinline)) void rows_to_lanes(int64_t columns, const real 
 
 static __attribute__((noinline)) void lanes_to_rows(int64_t columns, real *p, ptrdiff_t row, int64_t count,
                                                     const vec v[VL]) {
+    if (is_shuffled(columns, row)) {
+        switch (columns) {
+        case 1: store_rows(1, p, count, v); return;
+        case 2: store_rows(2, p, count, v); return;
+#if VECTOR_BYTES * 8 / REAL_BITS > 2
+        default: store_rows(4, p, count, v); return;
+#endif
+        }
+    }
     const real *lanes = (const real *)v;
     if (count == VL) {
         for (int64_t j = 0; j < columns; j++, p++, lanes += VL) {

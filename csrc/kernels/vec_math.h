@@ -123,7 +123,7 @@ INLINE vec vec_tanh(vec x) {
     vec y = vec_look_up(TANH_SEGMENTS[5], segment);
     UNROLL
     for (int i = 4; i > 0; i--) y = y * t + vec_look_up(TANH_SEGMENTS[i], segment);
-    return vec_copysign(y, x);
+    return (vec)((ivec)y | ((ivec)x & vec_bits(SIGN_BIT))); /* y has no sign */
 }
 #else
 /* x + x^3 P(x^2) up to TANH_CENTRE, 1 - 2 t / (1 + t) with t = exp(-2 |x|) beyond: in both forms the last term, and

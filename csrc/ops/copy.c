@@ -17,6 +17,7 @@ static void ask_for(const char *row, size_t bytes) {
 }
 
 static int64_t rows_ahead(const fbp_batch *batch, size_t bytes) {
+    if (batch->in_lane) return batch->end; /* asked for between operations */
     return (size_t)batch->rows * bytes <= SMALL_BATCH ? batch->rows : ROWS_AHEAD;
 }
 
@@ -96,31 +97,31 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     }
 }
 
-/* This member's share of the next batch, if it is too large to ask for at once: by the product that reads this batch
- * last. */
-static void ask_while_computing(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch,
-                                const fbp_member *member) {
+/* Notes what this member will gather next: its share of the next batch, if it is too large to ask for at once, for the
+ * product that reads this batch last; or the next rows of a lane. */
+static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     const fbp_source *s = &batch->source;
-    if (from->arena != FBP_INPUTS || !batch->order || s->starts || !member->ahead) return;
+    const int inputs = from->arena == FBP_INPUTS;
+    if (!member->ahead || !batch->order || !(inputs || from->arena == FBP_TARGETS) || (inputs && s->starts)) return;
     size_t bytes = batch->kernels->element;
-    if (s->converts) fbp_element_name(s->element, &bytes);
+    if (inputs && s->converts) fbp_element_name(s->element, &bytes);
     const size_t row = (size_t)from->columns * bytes;
-    if ((size_t)batch->rows * row <= SMALL_BATCH) return;
+    if (!batch->in_lane && (!inputs || (size_t)batch->rows * row <= SMALL_BATCH)) return;
     const int64_t next = batch->position + batch->rows, left = batch->end - next;
     const fbp_range share = fbp_share(left < batch->rows ? left : batch->rows, 1, member->size, member->index);
-    *member->ahead = (fbp_ahead){.rows = batch->arena[FBP_INPUTS],
-                                 .order = batch->order + next,
-                                 .step = row,
-                                 .next = share.begin,
-                                 .end = share.end,
-                                 .replace = at(to, batch, 0)};
+    member->ahead[!inputs] = (fbp_ahead){.rows = batch->arena[from->arena],
+                                         .order = batch->order + next,
+                                         .step = row,
+                                         .next = share.begin,
+                                         .end = share.end,
+                                         .replace = batch->in_lane ? NULL : at(to, batch, 0)};
 }
 
 static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);
     copy_rows(from, to, batch, share.begin, share.end);
-    ask_while_computing(from, to, batch, member);
+    look_ahead(from, to, batch, member);
 }
 
 void fbp_op_gather(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

@@ -14,6 +14,7 @@ typedef struct {
     int64_t position;     /* of the first row of this batch */
     int64_t end;          /* of the run: positions below it have a sample */
     int64_t first_row;    /* its number within the batch, for random numbers */
+    int in_lane;          /* some rows of a batch: the next ones are asked for between operations */
     int64_t rows;
     int accumulate; /* add to the gradients: they hold those of other rows */
     int training;
