@@ -17,6 +17,8 @@ enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
  * counts where a group of columns is made of whole ones. */
 enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
 
+enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
+
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->nc + k->vector) * k->element; }
@@ -35,6 +37,9 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const int64_t depth = smaller(kernels->kc, g->k > 0 ? g->k : 1), most = kernels->mc * (kernels->kc / depth);
     const int64_t count = (g->m + most / 2) / most, mc = count > 1 ? (g->m + count - 1) / count : g->m;
 
+    /* a gradient that was last touched a step ago, with much in between */
+    const int far = g->a_row == 1 && g->m * g->n * element > FAR;
+
     fbp_block block = {
         .a_row = g->a_row, .a_step = g->a_step, .c_row = g->c_row, .padded = g->c_padded, .ahead = g->ahead};
     for (int64_t j = 0; j < g->n; j += kernels->nc) {
@@ -47,6 +52,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             block.b = pack_b ? scratch : b;
             block.b_step = pack_b ? 0 : g->b_row;
             block.accumulate = p > 0 || g->accumulate;
+            block.ask_for_c = p > 0 || far;
             const int last = p + kernels->kc >= g->k;
             for (int64_t i = 0; i < g->m; i += mc) {
                 block.m = smaller(mc, g->m - i);

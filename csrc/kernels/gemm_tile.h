@@ -68,6 +68,15 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     const ptrdiff_t step = a_walk ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     const real *a = (const real *)g->a + i0 * a_row;
     vec acc[MAX_TILE_ROWS][VECTORS];
+    if (g->ask_for_c) {
+        const char *c = (const char *)((const real *)g->c + i0 * g->c_row + j0);
+        UNROLL
+        for (int i = 0; i < rows; i++, c += g->c_row * (ptrdiff_t)sizeof(real)) {
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
+        }
+    }
 #define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
@@ -176,8 +185,8 @@ INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
 
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
- * little ahead; the last one for all of the next group, because from memory they take longer; in a weight gradient
- * those between for what comes after it. */
+ * little ahead; the last two for all of the next group, because from memory they take longer, one cache line of each
+ * row the first and the next one the second; in a weight gradient those between for what comes after it. */
 static void block(const fbp_block *g) {
     tile_function *const(*shapes)[MAX_TILE_ROWS] = tiles[g->a_step != 1];
     for (int64_t j = 0; j < g->n;) {
@@ -192,8 +201,9 @@ static void block(const fbp_block *g) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
             const char *ahead = (const char *)(b + AHEAD * b_step);
-            if (t > 0 && t == count - 1) {
+            if (t > 0 && t >= count - 2) {
                 ahead = (const char *)(b + (g->b_step ? width : width * g->k));
+                if (t < count - 1) ahead -= 64;
             } else if (t > 0 && g->a_step != 1) {
                 const char *later = take_ahead(g->ahead, g->k, &ahead_step);
                 if (later) ahead = later;

@@ -63,6 +63,7 @@ typedef struct {
     void *c;
     ptrdiff_t c_row;
     int accumulate;
+    int ask_for_c;                /* C is far away: its cache lines are asked for before they are needed */
     int padded;                   /* rows of C, saved and bias may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
     fbp_ahead *ahead;             /* NULL: nothing */
