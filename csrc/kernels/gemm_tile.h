@@ -59,10 +59,12 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
 }
 
 /* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are; then each p is
- * another cache line, and the elements of the next tile are asked for. From
- * `ahead` on, so many bytes further for each p, lies what somebody will read soon. */
+ * another cache line, and the elements of the next tile are asked for. From `ahead` on lies what somebody will read
+ * soon: `ahead_step` bytes further (along A's columns; else as far as a row of B) for each p, or for one of a few if
+ * `pauses` is not 0 but one less than a power of two. */
 INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, int64_t i0, int64_t j0,
-                 const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int columns) {
+                 const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
+                 int columns) {
     const ptrdiff_t a_row = a_walk ? 1 : g->a_row, a_step = a_walk ? g->a_step : 1;
     /* one more register than there is where the addresses of A take most of them */
     const ptrdiff_t step = a_walk ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
@@ -81,7 +83,7 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += step) {
+    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += p & pauses ? 0 : step) {
         vec bv[VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++) {
@@ -148,12 +150,14 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
 // clang-format off
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
 typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,
-                           const char *ahead, ptrdiff_t ahead_step, int columns);
+                           const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
 #define TILE(walk, vectors, rows)                                                                                  \
-    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,         \
-                                                 ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int columns) {               \
+    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,        \
+                                                 ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,        \
+                                                 int64_t pauses, int columns) {                                    \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, ahead, ahead_step, columns);          \
+            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, ahead, ahead_step, pauses,\
+                 columns);                                                                                         \
     }
 #define EACH_ROWS(DO, walk, vectors)                                                                               \
     DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
@@ -174,7 +178,7 @@ enum { AHEAD_PACE = 24 };
 /* What to ask for while a tile of so much depth is computed: a part of a row, some bytes per step, a pace that memory
  * keeps up with. Returns where it begins, NULL when nothing is left; sets the bytes per step. */
 INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
-    if (!a || a->next >= a->end) return NULL;
+    if (!a || !depth || a->next >= a->end) return NULL;
     const char *from = a->rows + (size_t)a->order[a->next] * a->step + a->offset;
     const int64_t left = (int64_t)(a->step - a->offset), parts = left / (AHEAD_PACE * depth) + 1;
     *step = left / (parts * depth) + 1;
@@ -185,10 +189,12 @@ INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
 
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
- * little ahead; the last two for all of the next group, because from memory they take longer, one cache line of each
- * row the first and the next one the second; in a weight gradient those between for what comes after it. */
+ * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
+ * a time only. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what
+ * comes after this product. */
 static void block(const fbp_block *g) {
     tile_function *const(*shapes)[MAX_TILE_ROWS] = tiles[g->a_step != 1];
+    const int64_t most_parts = g->a_step == 1 ? 8 : 1;
     for (int64_t j = 0; j < g->n;) {
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
         int64_t width = (int64_t)vectors * VL;
@@ -197,18 +203,22 @@ static void block(const fbp_block *g) {
         ptrdiff_t b_step = g->b_step ? g->b_step : width;
         int64_t count = (g->m + TILE_ROWS(vectors) - 1) / TILE_ROWS(vectors);
         int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
+        int64_t parts = 1; /* of the next group, a power of two */
+        while (2 * parts < count && parts < most_parts) parts *= 2;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
             const char *ahead = (const char *)(b + AHEAD * b_step);
-            if (t > 0 && t >= count - 2) {
-                ahead = (const char *)(b + (g->b_step ? width : width * g->k));
-                if (t < count - 1) ahead -= 64;
+            int64_t pauses = 0;
+            if (t > 0 && t >= count - parts) {
+                const int64_t first = (t - (count - parts)) * (g->k / parts);
+                ahead = (const char *)(b + (g->b_step ? width : width * g->k) + first * b_step);
+                pauses = parts - 1;
             } else if (t > 0 && g->a_step != 1) {
                 const char *later = take_ahead(g->ahead, g->k, &ahead_step);
                 if (later) ahead = later;
             }
-            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, columns);
+            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
             i += rows;
         }
         j += width;

@@ -37,7 +37,8 @@ static void sgd(fbp_sgd h, int64_t n, void *parameters, const void *gradients, v
 INLINE vec shrink_of(fbp_adam h) { return vec_set(R(h.decoupled ? 1 - h.learning_rate * h.weight_decay : 1)); }
 INLINE vec weight_decay_of(fbp_adam h) { return vec_set(R(h.decoupled ? 0 : h.weight_decay)); }
 
-/* plain: no weight decay and no AMSGrad, and so nothing spent on them */
+/* plain: no weight decay, no AMSGrad and a learning rate above 0, and so nothing spent on them; the learning rate goes
+ * into the denominator */
 INLINE void adam_sweep(const int plain, fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m,
                        void *v, void *v_max) {
     const vec step_size = vec_set(R(h.learning_rate / (1 - integer_power(h.beta_1, h.step))));
@@ -45,6 +46,7 @@ INLINE void adam_sweep(const int plain, fbp_adam h, int64_t n, void *parameters,
     const vec root_scale = vec_set(R(1 / root)), epsilon = vec_set(R(h.epsilon_hat ? h.epsilon / root : h.epsilon));
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h);
+    const vec plain_scale = root_scale / step_size, plain_epsilon = epsilon / step_size;
     FOR_EACH_SPAN(n) {
         vec p = load_span(parameters, span), g = load_span(gradients, span);
         vec first = load_span(m, span), second = load_span(v, span);
@@ -57,13 +59,16 @@ INLINE void adam_sweep(const int plain, fbp_adam h, int64_t n, void *parameters,
             second = vec_max(load_span(v_max, span), second);
             store_span(v_max, span, second);
         }
-        vec step = step_size * first * vec_reciprocal(vec_sqrt(second) * root_scale + epsilon);
-        store_span(parameters, span, (plain ? p : shrink * p) - step);
+        if (plain)
+            store_span(parameters, span, p - first * vec_reciprocal(vec_sqrt(second) * plain_scale + plain_epsilon));
+        else
+            store_span(parameters, span,
+                       shrink * p - step_size * first * vec_reciprocal(vec_sqrt(second) * root_scale + epsilon));
     }
 }
 
 static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max) {
-    if (h.weight_decay == 0 && !v_max)
+    if (h.weight_decay == 0 && !v_max && h.learning_rate > 0)
         adam_sweep(1, h, n, parameters, gradients, m, v, NULL);
     else
         adam_sweep(0, h, n, parameters, gradients, m, v, v_max);
