@@ -201,7 +201,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
     const int lanes = (int)(blocks < p->schedule.lanes ? blocks : p->schedule.lanes);
     const fbp_range share = fbp_share(lanes, 1, member->size, member->index);
     const fbp_member alone = {.size = 1, .scratch = member->scratch, .ahead = member->ahead};
-    const int64_t some = p->schedule.block / p->by_rows + 1;
+    const int64_t some = p->schedule.block / (p->by_rows + 1) + 1;
     for (int64_t lane = share.begin; lane < share.end; lane++) {
         fbp_batch part = *batch;
         part.in_lane = 1;

@@ -16,8 +16,8 @@ static void ask_for(const char *row, size_t bytes) {
     for (size_t i = 0; i < bytes && i < FEW_LINES * LINE; i += LINE) __builtin_prefetch(row + i);
 }
 
-static int64_t rows_ahead(const fbp_batch *batch, size_t bytes) {
-    if (batch->in_lane) return batch->end; /* asked for between operations */
+static int64_t rows_ahead(const fbp_batch *batch, int arena, size_t bytes) {
+    if (batch->in_lane && arena != FBP_SAMPLE_WEIGHTS) return batch->end; /* asked for between operations */
     return (size_t)batch->rows * bytes <= SMALL_BATCH ? batch->rows : ROWS_AHEAD;
 }
 
@@ -51,7 +51,7 @@ static void gather_inputs(const fbp_tensor *to, const fbp_batch *batch, int64_t 
     size_t bytes;
     fbp_element_name(s->element, &bytes);
     const size_t row = (size_t)to->columns * bytes;
-    const int64_t ahead = rows_ahead(batch, row), left = batch->end - batch->position;
+    const int64_t ahead = rows_ahead(batch, FBP_INPUTS, row), left = batch->end - batch->position;
     for (int64_t i = begin; i < end; i++) {
         const int64_t sample = order ? order[i] : batch->position + i;
         void *out = at(to, batch, i);
@@ -83,7 +83,7 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
         return;
     }
     const fbp_range rows = {begin, end};
-    const int64_t ahead = rows_ahead(batch, bytes), left = batch->end - batch->position;
+    const int64_t ahead = rows_ahead(batch, from->arena, bytes), left = batch->end - batch->position;
     switch (bytes) {
     case 4: copy_short_rows(4, rows, out, to_step, source, from_step, order, ahead, left); return;
     case 8: copy_short_rows(8, rows, out, to_step, source, from_step, order, ahead, left); return;
@@ -147,6 +147,7 @@ void fbp_op_gather_rescale(const fbp_op *op, const fbp_batch *batch, const fbp_m
         batch->kernels->rescale(op->attribute[0], op->attribute[1], end - begin, out->columns, at(out, batch, begin),
                                 out->stride, at(out, batch, begin), out->stride);
     }
+    look_ahead(&op->operand[0], out, batch, member);
 }
 
 void fbp_op_gather_normalize(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
@@ -159,4 +160,5 @@ void fbp_op_gather_normalize(const fbp_op *op, const fbp_batch *batch, const fbp
         batch->kernels->normalize(end - begin, out->columns, at(out, batch, begin), out->stride, at(&o[1], batch, 0),
                                   at(&o[2], batch, 0), at(out, batch, begin), out->stride);
     }
+    look_ahead(&o[0], out, batch, member);
 }
