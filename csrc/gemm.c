@@ -34,9 +34,12 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const int64_t few = kernels->group * element % LINE == 0 ? PACK_ROWS_OF_LINES : PACK_ROWS;
     const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
-    const int64_t depth = smaller(kernels->kc, g->k > 0 ? g->k : 1), most = kernels->mc * (kernels->kc / depth);
-    const int64_t count = (g->m + most / 2) / most, mc = count > 1 ? (g->m + count - 1) / count : g->m;
-
+    int64_t mc = g->m;
+    if (g->m > kernels->mc) {
+        const int64_t most = kernels->mc * (kernels->kc / smaller(kernels->kc, g->k > 0 ? g->k : 1));
+        const int64_t count = (g->m + most / 2) / most;
+        if (count > 1) mc = (g->m + count - 1) / count;
+    }
     /* a gradient that was last touched a step ago, with much in between */
     const int far = g->a_row == 1 && g->m * g->n * element > FAR;
 

@@ -194,7 +194,7 @@ INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
  * comes after this product. */
 static void block(const fbp_block *g) {
     tile_function *const(*shapes)[MAX_TILE_ROWS] = tiles[g->a_step != 1];
-    const int64_t most_parts = g->a_step == 1 ? 8 : 1;
+    const int most_halvings = g->a_step == 1 ? 3 : 0;
     for (int64_t j = 0; j < g->n;) {
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
         int64_t width = (int64_t)vectors * VL;
@@ -203,15 +203,16 @@ static void block(const fbp_block *g) {
         ptrdiff_t b_step = g->b_step ? g->b_step : width;
         int64_t count = (g->m + TILE_ROWS(vectors) - 1) / TILE_ROWS(vectors);
         int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
-        int64_t parts = 1; /* of the next group, a power of two */
-        while (2 * parts < count && parts < most_parts) parts *= 2;
+        int halvings = 0; /* of the next group */
+        while (halvings < most_halvings && 2 << halvings < count) halvings++;
+        const int64_t parts = 1 << halvings;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
             const char *ahead = (const char *)(b + AHEAD * b_step);
             int64_t pauses = 0;
             if (t > 0 && t >= count - parts) {
-                const int64_t first = (t - (count - parts)) * (g->k / parts);
+                const int64_t first = (t - (count - parts)) * (g->k >> halvings);
                 ahead = (const char *)(b + (g->b_step ? width : width * g->k) + first * b_step);
                 pauses = parts - 1;
             } else if (t > 0 && g->a_step != 1) {
