@@ -85,6 +85,7 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
 
     for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += p & pauses ? 0 : step) {
         vec bv[VECTORS];
+        __asm__("" : "+r"(ahead)); /* one register for it: the compiler would take one for each prefetch */
         UNROLL
         for (int v = 0; v < vectors; v++) {
             bv[v] = vec_load(b + v * VL);
@@ -203,8 +204,9 @@ static void block(const fbp_block *g) {
         ptrdiff_t b_step = g->b_step ? g->b_step : width;
         int64_t count = (g->m + TILE_ROWS(vectors) - 1) / TILE_ROWS(vectors);
         int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
-        int halvings = 0; /* of the next group */
-        while (halvings < most_halvings && 2 << halvings < count) halvings++;
+        /* of the next group; a loop would end differently for every product, and be guessed wrong */
+        const int some_halvings = 63 - __builtin_clzll((uint64_t)(count - 1) | 1);
+        const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
         const int64_t parts = 1 << halvings;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
