@@ -182,16 +182,6 @@ static void run_together(const job *j, const fbp_batch *batch, const fbp_member 
         if (asked(j->request, p->ops[i].phase)) execute(p, &p->ops[i], batch, member);
 }
 
-/* Some of the rows of the next block: asked for all at once they would have to wait for each other. */
-static void ask(fbp_ahead *a, int64_t rows) {
-    const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
-    for (int64_t i = a->next; i < end; i++) {
-        const char *row = a->rows + (size_t)a->order[i] * a->step;
-        for (size_t at = 0; at < a->step; at += FBP_ALIGNMENT) __builtin_prefetch(row + at);
-    }
-    a->next = end;
-}
-
 /* Each member takes blocks of rows through all operations by itself; then gradients are added up, and the team shares
  * what goes through the flat arrays. */
 static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *member) {
@@ -218,8 +208,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
             for (int i = 0; i < p->count; i++) {
                 if (!schemas[p->ops[i].kind].by_rows || !asked(j->request, p->ops[i].phase)) continue;
                 functions[p->ops[i].kind](&p->ops[i], &part, &alone);
-                ask(&alone.ahead[0], some);
-                ask(&alone.ahead[1], some);
+                fbp_ask_ahead(&alone, some);
             }
         }
         const int64_t first = mine.begin * p->schedule.block;

@@ -12,7 +12,9 @@ INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, i
     vec row[FBP_NARROW]; /* rows one after another */
     real z[FBP_NARROW * VL] = {0};
     if (n != 3) {
-        columns_to_rows(n, column, row);
+        UNROLL
+        for (int j = 0; j < n; j++) row[j] = column[j];
+        columns_to_rows(n, row);
     } else {
         UNROLL
         for (int j = 0; j < n; j++) vec_store(z + j * VL, column[j]);

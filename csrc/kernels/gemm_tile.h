@@ -228,21 +228,6 @@ static void block(const fbp_block *g) {
     }
 }
 
-/* Transposes VL vectors in place: log2(VL) perfect shuffles. */
-INLINE void transpose(vec r[VL]) {
-    UNROLL
-    for (int stage = 1; stage < VL; stage *= 2) {
-        vec t[VL];
-        UNROLL
-        for (int i = 0; i < VL / 2; i++) {
-            t[2 * i] = SHUFFLE(r[i], r[i + VL / 2], LOW_OF);
-            t[2 * i + 1] = SHUFFLE(r[i], r[i + VL / 2], HIGH_OF);
-        }
-        UNROLL
-        for (int i = 0; i < VL; i++) r[i] = t[i];
-    }
-}
-
 INLINE vec load_columns(const real *p, int64_t n) {
     return n >= VL ? vec_load(p) : n > 0 ? vec_load_part(p, (int)n) : (vec){0};
 }
@@ -256,7 +241,7 @@ INLINE void load_transposed(const real *p, ptrdiff_t row, int64_t rows, int64_t 
         UNROLL
         for (int i = 0; i < VL; i++) r[i] = i < rows ? load_columns(p + i * row, columns) : (vec){0};
     }
-    transpose(r);
+    columns_to_rows(VL, r);
 }
 
 static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {

@@ -50,56 +50,57 @@ INLINE ivec lanes_of_span(span_t span) { return lane_numbers() < vec_bits((integ
 #define ODD_OF(k) 2 * (k) + 1
 #define SHUFFLE(a, b, WHICH) __builtin_shufflevector(a, b, EACH_LANE(WHICH))
 
-/* Columns of VL rows as the rows, one after another; n is 1, 2 or 4. And back. */
-INLINE void columns_to_rows(const int n, const vec column[], vec row[]) {
-    vec half[4];
-    UNROLL
-    for (int j = 0; j < n; j++) row[j] = column[j];
+enum { MOST_SHUFFLED = VECTOR_BYTES * 8 / REAL_BITS < 4 ? 4 : VECTOR_BYTES * 8 / REAL_BITS };
+
+/* n vectors in place, n a power of two up to MOST_SHUFFLED: columns of VL rows become the rows, one after another. With
+ * n = VL that is a transposition. And back. */
+INLINE void columns_to_rows(const int n, vec v[]) {
     UNROLL
     for (int stage = 1; stage < n; stage *= 2) {
+        vec t[MOST_SHUFFLED];
         UNROLL
-        for (int j = 0; j < n / 2; j++) {
-            half[2 * j] = SHUFFLE(row[j], row[j + n / 2], LOW_OF);
-            half[2 * j + 1] = SHUFFLE(row[j], row[j + n / 2], HIGH_OF);
+        for (int i = 0; i < n / 2; i++) {
+            t[2 * i] = SHUFFLE(v[i], v[i + n / 2], LOW_OF);
+            t[2 * i + 1] = SHUFFLE(v[i], v[i + n / 2], HIGH_OF);
         }
         UNROLL
-        for (int j = 0; j < n; j++) row[j] = half[j];
+        for (int i = 0; i < n; i++) v[i] = t[i];
     }
 }
 
-INLINE void rows_to_columns(const int n, const vec row[], vec column[]) {
-    vec half[4];
-    UNROLL
-    for (int j = 0; j < n; j++) column[j] = row[j];
+INLINE void rows_to_columns(const int n, vec v[]) {
     UNROLL
     for (int stage = 1; stage < n; stage *= 2) {
+        vec t[MOST_SHUFFLED];
         UNROLL
-        for (int j = 0; j < n / 2; j++) {
-            half[j] = SHUFFLE(column[2 * j], column[2 * j + 1], EVEN_OF);
-            half[j + n / 2] = SHUFFLE(column[2 * j], column[2 * j + 1], ODD_OF);
+        for (int i = 0; i < n / 2; i++) {
+            t[i] = SHUFFLE(v[2 * i], v[2 * i + 1], EVEN_OF);
+            t[i + n / 2] = SHUFFLE(v[2 * i], v[2 * i + 1], ODD_OF);
         }
         UNROLL
-        for (int j = 0; j < n; j++) column[j] = half[j];
+        for (int i = 0; i < n; i++) v[i] = t[i];
     }
 }
 
+/* rows that follow each other, of so many columns */
 INLINE int is_shuffled(int64_t columns, ptrdiff_t row) {
     return row == columns && (columns == 1 || columns == 2 || (columns == 4 && columns <= VL));
 }
 
 INLINE void load_rows(const int n, const real *p, int64_t count, vec column[]) {
-    vec rows[4];
     UNROLL
     for (int v = 0; v < n; v++) {
         const span_t span = {v * VL, count * n - v * VL};
-        rows[v] = span.left > 0 ? load_span(p, span) : (vec){0};
+        column[v] = span.left > 0 ? load_span(p, span) : (vec){0};
     }
-    rows_to_columns(n, rows, column);
+    rows_to_columns(n, column);
 }
 
 INLINE void store_rows(const int n, real *p, int64_t count, const vec column[]) {
-    vec rows[4];
-    columns_to_rows(n, column, rows);
+    vec rows[MOST_SHUFFLED];
+    UNROLL
+    for (int v = 0; v < n; v++) rows[v] = column[v];
+    columns_to_rows(n, rows);
     UNROLL
     for (int v = 0; v < n; v++) {
         const span_t span = {v * VL, count * n - v * VL};

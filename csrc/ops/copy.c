@@ -117,6 +117,14 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
                                          .replace = batch->in_lane ? NULL : at(to, batch, 0)};
 }
 
+void fbp_ask_ahead(const fbp_member *member, int64_t rows) {
+    for (fbp_ahead *a = member->ahead; a < member->ahead + 2; a++) {
+        const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
+        for (int64_t i = a->next; i < end; i++) ask_for(a->rows + (size_t)a->order[i] * a->step, a->step);
+        a->next = end;
+    }
+}
+
 static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     if (!batch->arena[from->arena] || !batch->arena[to->arena]) return; /* sample weights that were not given */
     const fbp_range share = fbp_share(batch->rows, 1, member->size, member->index);

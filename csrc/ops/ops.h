@@ -52,6 +52,10 @@ static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64
 /* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
 void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
 
+/* copy.c: asks for so many of the rows that this member will gather next; for all at once they would have to wait for
+ * each other */
+void fbp_ask_ahead(const fbp_member *member, int64_t rows);
+
 /* blocks that norms and penalties are summed in */
 static inline int64_t blocks_of(const fbp_tensor *t) { return (t->columns + FBP_BLOCK - 1) / FBP_BLOCK; }
 
