@@ -69,11 +69,13 @@ typedef struct {
 
 enum { FBP_OPERANDS = 7, FBP_ATTRIBUTES = 6 };
 
-typedef struct {
+typedef struct fbp_op {
     int kind, phase;
     fbp_tensor operand[FBP_OPERANDS];
     double attribute[FBP_ATTRIBUTES];
     double flops;
+    const struct fbp_op
+        *step; /* merge.h: the optimizer's step that uses up a product's gradient; the caller's is NULL */
 } fbp_op;
 
 /* What ops.def says of operation number `kind`, NULL past the last one. */
@@ -124,6 +126,7 @@ typedef struct {
     fbp_source source;            /* what data[FBP_INPUTS] is */
     const int64_t *order;         /* sample of each position; NULL: the position itself */
     const double *learning_rates; /* one per batch */
+    int goes_on;                  /* another run follows, and nobody reads the gradients of this one */
     double loss_sum, weight_sum;  /* of the positions before; the result goes on from them */
     double *batch_losses;         /* mean loss and penalty of each batch; NULL: not wanted */
 } fbp_request;

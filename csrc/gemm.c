@@ -43,8 +43,12 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* a gradient that was last touched a step ago, with much in between */
     const int far = g->a_row == 1 && g->m * g->n * element > FAR;
 
-    fbp_block block = {
-        .a_row = g->a_row, .a_step = g->a_step, .c_row = g->c_row, .padded = g->c_padded, .ahead = g->ahead};
+    fbp_block block = {.a_row = g->a_row,
+                       .a_step = g->a_step,
+                       .c_row = g->c_row,
+                       .padded = g->c_padded,
+                       .ahead = g->ahead,
+                       .step = g->step};
     for (int64_t j = 0; j < g->n; j += kernels->nc) {
         block.n = smaller(kernels->nc, g->n - j);
         /* an empty sum (k == 0) still passes once, for the epilogue */
@@ -70,7 +74,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
                         epilogue.saved = (const char *)epilogue.saved + (i * epilogue.saved_row + j) * element;
                     block.epilogue = &epilogue;
                 }
-                kernels->block(&block);
+                (last && g->step ? kernels->step_block : kernels->block)(&block);
             }
         }
     }

@@ -20,6 +20,7 @@ typedef struct {
     int c_padded;                 /* rows of C, bias and saved may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
     fbp_ahead *ahead;             /* this member's; NULL: nothing to ask for meanwhile */
+    fbp_step *step;               /* NULL: store C */
     int whole_rows;               /* members share the rows of C, not its columns */
 } fbp_gemm;
 

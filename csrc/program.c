@@ -6,6 +6,7 @@
 #include "fastbp.h"
 #include "gemm.h"
 #include "memory.h"
+#include "merge.h"
 #include "ops/ops.h"
 #include "pace.h"
 
@@ -49,6 +50,8 @@ struct fbp_program {
     const fbp_kernels *kernels;
     fbp_op *ops;
     int count;
+    fbp_op *merged; /* what runs instead where nobody reads the gradients; NULL: nothing */
+    int merged_count;
     fbp_schedule schedule;
     int64_t size[4]; /* elements of the flat arrays */
     char *flat[3];   /* parameters, gradients, state: the caller's */
@@ -100,6 +103,10 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
         return FBP_NO_MEMORY;
     }
     memcpy(p->ops, ops, (size_t)count * sizeof *ops);
+    if (!lanes && fbp_merge_steps(kernels, p->ops, count, &p->merged, &p->merged_count) != FBP_OK) {
+        fbp_program_destroy(p);
+        return FBP_NO_MEMORY;
+    }
     p->row_loss = p->memory;
     p->lane_loss = (double *)((char *)p->memory + loss);
     p->lane_gradients = (char *)p->lane_loss + lane_loss;
@@ -107,8 +114,8 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->accumulation = 1;
     for (int i = 0; i < count; i++) {
         p->by_rows += schemas[p->ops[i].kind].by_rows;
-        p->penalties += functions[p->ops[i].kind] == fbp_op_penalty;
-        if (functions[p->ops[i].kind] == fbp_op_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];
+        p->penalties += p->ops[i].kind == FBP_OP_penalty;
+        if (p->ops[i].kind == FBP_OP_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];
     }
     *program = p;
     return FBP_OK;
@@ -117,6 +124,7 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
 void fbp_program_destroy(fbp_program *p) {
     if (!p) return;
     free(p->ops);
+    free(p->merged);
     fbp_free(p->memory);
     fbp_free(p->scratch);
     fbp_tables_destroy(p->tables, p->table_count);
@@ -154,32 +162,40 @@ static double penalty(const fbp_program *p, const fbp_batch *batch) {
     double total = 0;
     for (int i = 0; p->penalties && i < p->count; i++) {
         const fbp_tensor *sums = &p->ops[i].operand[1];
-        if (functions[p->ops[i].kind] == fbp_op_penalty)
-            total += p->kernels->sum(sums->columns, at(sums, batch, 0), NULL);
+        if (p->ops[i].kind == FBP_OP_penalty) total += p->kernels->sum(sums->columns, at(sums, batch, 0), NULL);
     }
     return total;
 }
 
 /* The team shares the operation; after it all wait for each other. */
 static void execute(const fbp_program *p, const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    fbp_op_function *function = functions[op->kind];
     if (op->phase == FBP_UPDATE) {
         /* until all gradients of the step are there */
-        if (batch->waiting < p->accumulation - 1 && function != fbp_op_accumulate) return;
+        if (batch->waiting < p->accumulation - 1 && op->kind != FBP_OP_accumulate) return;
         if (op->operand[0].rows > 1 && op->operand[1].arena == FBP_GRADIENTS) {
-            fbp_update_rows(function, op, batch, member);
+            fbp_update_rows(functions[op->kind], op, batch, member);
             fbp_team_wait(member);
             return;
         }
     }
-    function(op, batch, member);
+    functions[op->kind](op, batch, member);
     fbp_team_wait(member);
+}
+
+/* Whether gradients may be used up: by this batch's own step, and the next batch has others. */
+static int may_merge(const job *j, const fbp_batch *batch) {
+    const fbp_request *r = j->request;
+    const int follows = r->goes_on || batch->position + batch->rows < batch->end;
+    return follows && asked(r, FBP_BACKWARD) && asked(r, FBP_UPDATE) && !asked(r, FBP_INPUT_GRADIENT) &&
+           batch->learning_rate > 0;
 }
 
 static void run_together(const job *j, const fbp_batch *batch, const fbp_member *member) {
     const fbp_program *p = j->program;
-    for (int i = 0; i < p->count; i++)
-        if (asked(j->request, p->ops[i].phase)) execute(p, &p->ops[i], batch, member);
+    const int merge = p->merged && may_merge(j, batch), count = merge ? p->merged_count : p->count;
+    const fbp_op *ops = merge ? p->merged : p->ops;
+    for (int i = 0; i < count; i++)
+        if (asked(j->request, ops[i].phase)) execute(p, &ops[i], batch, member);
 }
 
 /* Each member takes blocks of rows through all operations by itself; then gradients are added up, and the team shares

@@ -87,14 +87,21 @@ class Network(CompiledNetwork):
         ) -> Sums:
             arenas = block.arenas() | {"order": turns, "outputs": places}
 
+            rows = len(block) if turns is None else len(turns)
+
             def run(first: int, count: int, sums: Sums) -> Sums:
-                rates = self._rates(-(-count // batch_size))
                 return program.run(
-                    phases, first, count, learning_rates=rates, training=True, totals=sums, **arenas
+                    phases,
+                    first,
+                    count,
+                    learning_rates=self._rates(-(-count // batch_size)),
+                    training=True,
+                    goes_on=first + count < rows,
+                    totals=sums,
+                    **arenas,
                 )
 
-            count = len(block) if turns is None else len(turns)
-            return run_in_chunks(run, count, batch_size, progress, sums, finite=True, background=background)
+            return run_in_chunks(run, rows, batch_size, progress, sums, finite=True, background=background)
 
         # each weight takes part in three products per sample
         background = self._background, 6 * batch_size * self.parameters.size > OPERATIONS_PER_BATCH

@@ -3,6 +3,7 @@
 #define ISA x86_v4
 #define VECTORS 2
 #define TILE_ROWS(v) 14
+#define STEP_ROWS(v) ((v) == 1 ? 14 : 12)
 #define KC 1024
 #define MC (3136 / REAL_BITS)
 #define NC 512

@@ -4,7 +4,7 @@
 #ifndef FBP_GEMM_NARROW_H
 #define FBP_GEMM_NARROW_H
 
-#include "gemm_tile.h"
+#include "gemm_block.h"
 
 /* VL rows of n columns, given as columns: C = (accumulate ? C : 0) + them, the first `rows` of them. */
 INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, int accumulate, real *c,

@@ -58,6 +58,23 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
+/* acc += a column of A times a row of B */
+INLINE void multiply_add(const int rows, const int vectors, const real *a, ptrdiff_t a_row, const real *b,
+                         const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
+    vec bv[VECTORS];
+    UNROLL
+    for (int v = 0; v < vectors; v++) {
+        bv[v] = vec_load(b + v * VL);
+        if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VECTOR_BYTES);
+    }
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        vec ai = vec_set(a[i * a_row]);
+        UNROLL
+        for (int v = 0; v < vectors; v++) acc[i][v] += ai * bv[v];
+    }
+}
+
 /* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are; then each p is
  * another cache line, and the elements of the next tile are asked for. From `ahead` on lies what somebody will read
  * soon: `ahead_step` bytes further (along A's columns; else as far as a row of B) for each p, or for one of a few if
@@ -84,22 +101,9 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
         acc[i][v] = (vec){0};
 
     for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += p & pauses ? 0 : step) {
-        vec bv[VECTORS];
         __asm__("" : "+r"(ahead)); /* one register for it: the compiler would take one for each prefetch */
-        UNROLL
-        for (int v = 0; v < vectors; v++) {
-            bv[v] = vec_load(b + v * VL);
-            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VECTOR_BYTES);
-        }
         if (a_walk) __builtin_prefetch(a + 2 * rows - 1);
-        UNROLL
-        for (int i = 0; i < rows; i++) {
-            vec ai = vec_set(a[i * a_row]);
-            UNROLL
-            for (int v = 0; v < vectors; v++) {
-                acc[i][v] += ai * bv[v];
-            }
-        }
+        multiply_add(rows, vectors, a, a_row, b, ahead, acc);
     }
 
     if (columns < vectors * VL && !g->padded) {
@@ -173,98 +177,5 @@ static tile_function *const tiles[2][3][MAX_TILE_ROWS] = {
     {{EACH_ROWS(TILE_ENTRY, 1, 1)}, {EACH_ROWS(TILE_ENTRY, 1, 2)}, {EACH_ROWS(TILE_ENTRY, 1, 3)}},
 };
 // clang-format on
-
-enum { AHEAD_PACE = 24 };
-
-/* What to ask for while a tile of so much depth is computed: a part of a row, some bytes per step, a pace that memory
- * keeps up with. Returns where it begins, NULL when nothing is left; sets the bytes per step. */
-INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
-    if (!a || !depth || a->next >= a->end) return NULL;
-    const char *from = a->rows + (size_t)a->order[a->next] * a->step + a->offset;
-    const int64_t left = (int64_t)(a->step - a->offset), parts = left / (AHEAD_PACE * depth) + 1;
-    *step = left / (parts * depth) + 1;
-    a->offset += (size_t)(*step * depth);
-    if (a->offset >= a->step) a->offset = 0, a->next++;
-    return from;
-}
-
-/* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
- * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
- * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
- * a time only. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what
- * comes after this product. */
-static void block(const fbp_block *g) {
-    tile_function *const(*shapes)[MAX_TILE_ROWS] = tiles[g->a_step != 1];
-    const int most_halvings = g->a_step == 1 ? 3 : 0;
-    for (int64_t j = 0; j < g->n;) {
-        int vectors = group_vectors((g->n - j + VL - 1) / VL);
-        int64_t width = (int64_t)vectors * VL;
-        int columns = (int)(g->n - j < width ? g->n - j : width);
-        const real *b = (const real *)g->b + (g->b_step ? j : j * g->k);
-        ptrdiff_t b_step = g->b_step ? g->b_step : width;
-        int64_t count = (g->m + TILE_ROWS(vectors) - 1) / TILE_ROWS(vectors);
-        int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
-        /* of the next group; a loop would end differently for every product, and be guessed wrong */
-        const int some_halvings = 63 - __builtin_clzll((uint64_t)(count - 1) | 1);
-        const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
-        const int64_t parts = 1 << halvings;
-        for (int64_t t = 0, i = 0; t < count; t++) {
-            int rows = (int)(low + (t < higher));
-            ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
-            const char *ahead = (const char *)(b + AHEAD * b_step);
-            int64_t pauses = 0;
-            if (t > 0 && t >= count - parts) {
-                const int64_t first = (t - (count - parts)) * (g->k >> halvings);
-                ahead = (const char *)(b + (g->b_step ? width : width * g->k) + first * b_step);
-                pauses = parts - 1;
-            } else if (t > 0 && g->a_step != 1) {
-                const char *later = take_ahead(g->ahead, g->k, &ahead_step);
-                if (later) ahead = later;
-            }
-            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
-            i += rows;
-        }
-        j += width;
-    }
-}
-
-INLINE vec load_columns(const real *p, int64_t n) {
-    return n >= VL ? vec_load(p) : n > 0 ? vec_load_part(p, (int)n) : (vec){0};
-}
-
-/* VL x VL elements, transposed; what is not there (beyond `rows` and `columns`) is 0 */
-INLINE void load_transposed(const real *p, ptrdiff_t row, int64_t rows, int64_t columns, vec r[VL]) {
-    if (rows >= VL && columns >= VL) {
-        UNROLL
-        for (int i = 0; i < VL; i++) r[i] = vec_load(p + i * row);
-    } else {
-        UNROLL
-        for (int i = 0; i < VL; i++) r[i] = i < rows ? load_columns(p + i * row, columns) : (vec){0};
-    }
-    columns_to_rows(VL, r);
-}
-
-static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
-    const real *b = matrix;
-    for (int64_t j = 0; j < n;) {
-        int vectors = group_vectors((n - j + VL - 1) / VL);
-        int64_t width = (int64_t)vectors * VL;
-        real *out = (real *)packed + j * k;
-        for (int v = 0; v < vectors; v++, j += VL, out += VL) {
-            int64_t columns = n - j;
-            if (b_column == 1) {
-                for (int64_t p = 0; p < k; p++) vec_store(out + p * width, load_columns(b + p * b_row + j, columns));
-                continue;
-            }
-            for (int64_t p = 0; p < k; p += VL) { /* rows j .. j + VL of the source, VL elements of each */
-                vec r[VL];
-                load_transposed(b + j * b_column + p, b_column, columns, k - p, r);
-                UNROLL
-                for (int i = 0; i < VL; i++)
-                    if (p + i < k) vec_store(out + (p + i) * width, r[i]);
-            }
-        }
-    }
-}
 
 #endif

@@ -47,6 +47,23 @@ typedef struct fbp_ahead {
     const void *replace; /* what they will be copied over */
 } fbp_ahead;
 
+typedef struct { /* and those that came of it: Adamax, NAdam, RAdam, Lion */
+    double learning_rate, beta_1, beta_2, epsilon, weight_decay;
+    int decoupled;          /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
+    int epsilon_hat;        /* epsilon is added to the root of v before its bias is corrected */
+    int64_t step;           /* counted from 1 */
+    double momentum_factor; /* NAdam: its momentum at step t is beta_1 (1 - momentum_factor^t / 2) */
+} fbp_adam;
+
+/* A gradient that nobody reads but Adam (without weight decay): it takes the step with each tile instead of storing it.
+ * The arrays are laid out alike. */
+typedef struct {
+    fbp_adam adam;
+    const void *gradients; /* the array that C is a part of */
+    void *parameters, *m, *v;
+    void *unstepped; /* the kernel's own */
+} fbp_step;
+
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
  * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1.
  * B comes in column groups (see fbp_kernels.group): group g starts at column j(g) and holds its
@@ -67,6 +84,7 @@ typedef struct {
     int padded;                   /* rows of C, saved and bias may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
     fbp_ahead *ahead;             /* NULL: nothing */
+    fbp_step *step;               /* of step_block */
 } fbp_block;
 
 /* Products with fewer columns have rows in the lanes of a vector. */
@@ -102,14 +120,6 @@ typedef struct {
     double learning_rate, momentum, weight_decay;
     int nesterov;
 } fbp_sgd;
-
-typedef struct { /* and those that came of it: Adamax, NAdam, RAdam, Lion */
-    double learning_rate, beta_1, beta_2, epsilon, weight_decay;
-    int decoupled;          /* AdamW: weights shrink by 1 - learning_rate * weight_decay first */
-    int epsilon_hat;        /* epsilon is added to the root of v before its bias is corrected */
-    int64_t step;           /* counted from 1 */
-    double momentum_factor; /* NAdam: its momentum at step t is beta_1 (1 - momentum_factor^t / 2) */
-} fbp_adam;
 
 typedef struct {
     double learning_rate, rho, momentum, epsilon, weight_decay;
@@ -147,6 +157,8 @@ typedef struct fbp_kernels {
 
     /* gemm_tile.h */
     void (*block)(const fbp_block *block);
+    /* gemm_step.h: for a weight gradient; NULL where registers are too few */
+    void (*step_block)(const fbp_block *block);
     /* packs B[k, n] (element [p, j] at b[p * b_row + j * b_column], one stride is 1) into groups,
      * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
     void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);

@@ -37,41 +37,63 @@ static void sgd(fbp_sgd h, int64_t n, void *parameters, const void *gradients, v
 INLINE vec shrink_of(fbp_adam h) { return vec_set(R(h.decoupled ? 1 - h.learning_rate * h.weight_decay : 1)); }
 INLINE vec weight_decay_of(fbp_adam h) { return vec_set(R(h.decoupled ? 0 : h.weight_decay)); }
 
-/* plain: no weight decay, no AMSGrad and a learning rate above 0, and so nothing spent on them; the learning rate goes
- * into the denominator */
-INLINE void adam_sweep(const int plain, fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m,
-                       void *v, void *v_max) {
+/* Adam without weight decay and AMSGrad, with a learning rate above 0, which goes into the denominator. */
+typedef struct {
+    real fresh_1, fresh_2, kept_2, root_scale, epsilon;
+} adam_numbers;
+
+INLINE int adam_is_plain(fbp_adam h) { return h.weight_decay == 0 && h.learning_rate > 0; }
+
+INLINE adam_numbers adam_numbers_of(fbp_adam h) {
+    const real step_size = R(h.learning_rate / (1 - integer_power(h.beta_1, h.step)));
+    const double root = __builtin_sqrt(1 - integer_power(h.beta_2, h.step));
+    return (adam_numbers){.fresh_1 = R(1 - h.beta_1),
+                          .fresh_2 = R(1 - h.beta_2),
+                          .kept_2 = R(h.beta_2),
+                          .root_scale = R(1 / root) / step_size,
+                          .epsilon = R(h.epsilon_hat ? h.epsilon / root : h.epsilon) / step_size};
+}
+
+/* the new parameters; moves the averages */
+INLINE vec adam_plain(const adam_numbers *numbers, vec p, vec g, vec *first, vec *second) {
+    *first += vec_set(numbers->fresh_1) * (g - *first);
+    *second += vec_set(numbers->fresh_2) * (g * g - *second);
+    const vec denominator = vec_sqrt(*second) * vec_set(numbers->root_scale) + vec_set(numbers->epsilon);
+    return p - *first / denominator;
+}
+
+static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max) {
+    if (adam_is_plain(h) && !v_max) {
+        const adam_numbers numbers = adam_numbers_of(h);
+        FOR_EACH_SPAN(n) {
+            vec p = load_span(parameters, span), g = load_span(gradients, span);
+            vec first = load_span(m, span), second = load_span(v, span);
+            p = adam_plain(&numbers, p, g, &first, &second);
+            store_span(m, span, first);
+            store_span(v, span, second);
+            store_span(parameters, span, p);
+        }
+        return;
+    }
     const vec step_size = vec_set(R(h.learning_rate / (1 - integer_power(h.beta_1, h.step))));
     const double root = __builtin_sqrt(1 - integer_power(h.beta_2, h.step));
     const vec root_scale = vec_set(R(1 / root)), epsilon = vec_set(R(h.epsilon_hat ? h.epsilon / root : h.epsilon));
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h);
-    const vec plain_scale = root_scale / step_size, plain_epsilon = epsilon / step_size;
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span);
+        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec first = load_span(m, span), second = load_span(v, span);
-        if (!plain) g += weight_decay * p;
         first += fresh_1 * (g - first);
         second = kept_2 * second + fresh_2 * (g * g);
         store_span(m, span, first);
         store_span(v, span, second);
-        if (!plain && v_max) { /* AMSGrad */
+        if (v_max) { /* AMSGrad */
             second = vec_max(load_span(v_max, span), second);
             store_span(v_max, span, second);
         }
-        if (plain)
-            store_span(parameters, span, p - first * vec_reciprocal(vec_sqrt(second) * plain_scale + plain_epsilon));
-        else
-            store_span(parameters, span,
-                       shrink * p - step_size * first * vec_reciprocal(vec_sqrt(second) * root_scale + epsilon));
+        store_span(parameters, span,
+                   shrink * p - step_size * first * vec_reciprocal(vec_sqrt(second) * root_scale + epsilon));
     }
-}
-
-static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max) {
-    if (h.weight_decay == 0 && !v_max && h.learning_rate > 0)
-        adam_sweep(1, h, n, parameters, gradients, m, v, NULL);
-    else
-        adam_sweep(0, h, n, parameters, gradients, m, v, v_max);
 }
 
 static void adamax(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *u) {

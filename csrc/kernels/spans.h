@@ -50,10 +50,9 @@ INLINE ivec lanes_of_span(span_t span) { return lane_numbers() < vec_bits((integ
 #define ODD_OF(k) 2 * (k) + 1
 #define SHUFFLE(a, b, WHICH) __builtin_shufflevector(a, b, EACH_LANE(WHICH))
 
-enum { MOST_SHUFFLED = VECTOR_BYTES * 8 / REAL_BITS < 4 ? 4 : VECTOR_BYTES * 8 / REAL_BITS };
+enum { MOST_SHUFFLED = 4 };
 
-/* n vectors in place, n a power of two up to MOST_SHUFFLED: columns of VL rows become the rows, one after another. With
- * n = VL that is a transposition. And back. */
+/* n vectors in place, n = 1, 2 or 4: columns of VL rows become the rows, one after another; and back */
 INLINE void columns_to_rows(const int n, vec v[]) {
     UNROLL
     for (int stage = 1; stage < n; stage *= 2) {

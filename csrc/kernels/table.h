@@ -10,8 +10,8 @@
 #include "dropout.h"
 #include "elementwise.h"
 #include "embedding.h"
+#include "gemm_block.h"
 #include "gemm_narrow.h"
-#include "gemm_tile.h"
 #include "gradient.h"
 #include "kernels.h"
 #include "loss.h"
@@ -41,6 +41,7 @@ const fbp_kernels TABLE_NAME = {
     .add_weighted_rows = add_weighted_rows,
     .add_to_rows = add_to_rows,
     .block = block,
+    .step_block = STEP_BLOCK,
     .pack = pack,
     .narrow = narrow,
     .add_transposed = add_transposed,

@@ -35,6 +35,8 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
 
 void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *x = &op->operand[0], *dy = &op->operand[1], *dw = &op->operand[2], *db = &op->operand[3];
+    fbp_step step;
+    if (op->step) step = fbp_step_of(op->step, batch);
     fbp_gemm gemm = {
         .kernels = batch->kernels,
         .m = x->columns,
@@ -53,6 +55,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .c_padded = padded(dw, batch),
         .accumulate = batch->accumulate,
         .ahead = member->ahead && member->ahead->replace == at(x, batch, 0) ? member->ahead : NULL,
+        .step = op->step ? &step : NULL,
         .whole_rows = 1, /* as the optimizer shares the flat arrays: gradients stay in the cache of who uses them */
     };
     fbp_gemm_share(&gemm, member);

@@ -30,6 +30,11 @@ typedef struct {
     int follows; /* the last batch that went backward was one of this run */
 } fbp_batch;
 
+enum {
+#define OP(name, operands, attributes) FBP_OP_##name,
+#include "../ops.def"
+};
+
 typedef void fbp_op_function(const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
 
 #define OP(name, operands, attributes) fbp_op_function fbp_op_##name;
@@ -48,6 +53,9 @@ static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row)
 static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64_t row, int64_t column) {
     return present(t) ? (char *)at(t, batch, row) + column * (int64_t)batch->kernels->element : NULL;
 }
+
+/* optimizer.c: the step of a flat Adam, for a product that takes it */
+fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch);
 
 /* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
 void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);

@@ -21,6 +21,16 @@ static fbp_adam adam_of(const fbp_op *op, const fbp_batch *batch) {
                       .momentum_factor = a[5]};
 }
 
+fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch) {
+    fbp_step step = {.adam = adam_of(adam, batch),
+                     .parameters = at(&adam->operand[0], batch, 0),
+                     .gradients = at(&adam->operand[1], batch, 0),
+                     .m = at(&adam->operand[2], batch, 0),
+                     .v = at(&adam->operand[3], batch, 0)};
+    step.adam.epsilon_hat = adam->attribute[5] != 0;
+    return step;
+}
+
 void fbp_op_adam(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     fbp_sweep s = sweep_of(op, batch, member);
     fbp_adam h = adam_of(op, batch);

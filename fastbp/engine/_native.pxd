@@ -120,6 +120,7 @@ cdef extern from "fastbp.h":
         fbp_source source
         const int64_t *order
         const double *learning_rates
+        bint goes_on
         double loss_sum
         double weight_sum
         double *batch_losses

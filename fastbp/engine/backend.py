@@ -51,6 +51,7 @@ class Program(Protocol):
         learning_rates: NDArray[np.float64] | None = None,
         batch_losses: NDArray[np.float64] | None = None,
         training: bool = False,
+        goes_on: bool = False,
         totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
         """Run the operations of some phases over positions first .. first + count, batch by batch.
@@ -77,6 +78,9 @@ class Program(Protocol):
         training : bool
             Whether dropout drops. A forward phase in training advances ``counters[1]`` first, once
             per batch; an update advances ``counters[0]`` first.
+        goes_on : bool
+            Another run follows, and nobody reads the gradients of this one: what they are then is not said.
+            As it is between the batches of a run, products may take the optimizer's step with them at once.
         totals : (float, float)
             What the sums go on from: those of the positions before, so that they come out the same to the
             bit however many calls an epoch is made of.

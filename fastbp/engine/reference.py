@@ -126,6 +126,7 @@ class Program:
         learning_rates: NDArray[np.float64] | None = None,
         batch_losses: NDArray[np.float64] | None = None,
         training: bool = False,
+        goes_on: bool = False,
         totals: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
         """Run the operations of some phases, batch by batch."""

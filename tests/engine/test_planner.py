@@ -45,8 +45,8 @@ def test_classifier():
         "softmax_cross_entropy_loss",
         "gather",
         "softmax_backward dense_1",
-        "dense_backward_weight dense_1",
         "dense_backward_input dense_1 relu",
+        "dense_backward_weight dense_1",
         "dense_backward_weight dense",
         "dense_backward_input dense",
         "scatter",
@@ -77,8 +77,8 @@ def test_regression_with_dropout_and_an_activation_that_keeps_its_input():
     assert lines(plan, "output_backward", "backward", "input_gradient") == [
         "gather",
         "activation_backward dense_1 tanh",
-        "dense_backward_weight dense_1",
         "dense_backward_input dense_1",
+        "dense_backward_weight dense_1",
         "dropout_backward dropout",
         "activation_backward dense gelu",
         "dense_backward_weight dense",
@@ -163,8 +163,8 @@ def test_an_activation_of_an_activation_is_fused_once():
         "dense_forward dense_1",
     ]
     assert lines(plan, "backward") == [
-        "dense_backward_weight dense_1",
         "dense_backward_input dense_1 tanh",
+        "dense_backward_weight dense_1",
         "activation_backward relu relu",
         "dense_backward_weight dense",
     ]
@@ -239,8 +239,8 @@ def test_what_is_not_used_has_no_operation():
         "dense_forward dense relu",
         "dense_forward dense_1",
         "softmax_cross_entropy_loss",
-        "dense_backward_weight dense_1",
         "dense_backward_input dense_1 relu",
+        "dense_backward_weight dense_1",
         "dense_backward_weight dense",
         "adam",
     ]

@@ -99,7 +99,7 @@ cdef class Program:
     def run(
         self, phases, int64_t first, int64_t count, *, inputs=None, targets=None, outputs=None,
         output_gradients=None, input_gradients=None, sample_weights=None, order=None, learning_rates=None,
-        batch_losses=None, bint training=False, totals=(0.0, 0.0),
+        batch_losses=None, bint training=False, bint goes_on=False, totals=(0.0, 0.0),
     ):
         cdef fbp_request request
         cdef fbp_result result
@@ -108,7 +108,7 @@ cdef class Program:
         memset(&request, 0, sizeof(request))
         for phase in phases:
             request.phases |= 1u << <int>PHASES.index(phase)
-        request.training = training
+        request.training, request.goes_on = training, goes_on
         request.first, request.count = first, count
         request.loss_sum, request.weight_sum = totals
         if first < 0 or count < 0 or count > (<int64_t>1 << 62) - first:

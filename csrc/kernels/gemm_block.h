@@ -1,0 +1,116 @@
+/* Matrix product, the part around the tile: one block of C, and packing. */
+#ifndef FBP_GEMM_BLOCK_H
+#define FBP_GEMM_BLOCK_H
+
+#include "gemm_step.h"
+#include "gemm_tile.h"
+#include "transpose.h"
+
+enum { AHEAD_PACE = 24 };
+
+/* What to ask for while a tile of so much depth is computed: a part of a row, some bytes per step, a pace that memory
+ * keeps up with. Returns where it begins, NULL when nothing is left; sets the bytes per step. */
+INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
+    if (!a || !depth || a->next >= a->end) return NULL;
+    const char *from = a->rows + (size_t)a->order[a->next] * a->step + a->offset;
+    const int64_t left = (int64_t)(a->step - a->offset), parts = left / (AHEAD_PACE * depth) + 1;
+    *step = left / (parts * depth) + 1;
+    a->offset += (size_t)(*step * depth);
+    if (a->offset >= a->step) a->offset = 0, a->next++;
+    return from;
+}
+
+/* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
+ * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
+ * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
+ * a time only. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what
+ * comes after this product. */
+INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE_ROWS], const int most_rows[VECTORS]) {
+    const int most_halvings = g->a_step == 1 ? 3 : 0;
+    for (int64_t j = 0; j < g->n;) {
+        int vectors = group_vectors((g->n - j + VL - 1) / VL);
+        int64_t width = (int64_t)vectors * VL;
+        int columns = (int)(g->n - j < width ? g->n - j : width);
+        const real *b = (const real *)g->b + (g->b_step ? j : j * g->k);
+        ptrdiff_t b_step = g->b_step ? g->b_step : width;
+        int64_t count = (g->m + most_rows[vectors - 1] - 1) / most_rows[vectors - 1];
+        int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
+        /* of the next group; a loop would end differently for every product, and be guessed wrong */
+        const int some_halvings = 63 - __builtin_clzll((uint64_t)(count - 1) | 1);
+        const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
+        const int64_t parts = 1 << halvings;
+        for (int64_t t = 0, i = 0; t < count; t++) {
+            int rows = (int)(low + (t < higher));
+            ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
+            const char *ahead = (const char *)(b + AHEAD * b_step);
+            int64_t pauses = 0;
+            if (t > 0 && t >= count - parts) {
+                const int64_t first = (t - (count - parts)) * (g->k >> halvings);
+                ahead = (const char *)(b + (g->b_step ? width : width * g->k) + first * b_step);
+                pauses = parts - 1;
+            } else if (t > 0 && g->a_step != 1) {
+                const char *later = take_ahead(g->ahead, g->k, &ahead_step);
+                if (later) ahead = later;
+            }
+            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
+            i += rows;
+        }
+        j += width;
+    }
+}
+
+static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
+
+static void block(const fbp_block *g) { run_tiles(g, tiles[g->a_step != 1], tile_rows); }
+
+#ifdef STEP_ROWS
+/* the same for a block with a step; A's columns are contiguous, rows of C are padded */
+static void step_block(const fbp_block *g) {
+    static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
+    fbp_unstepped left = {.numbers = adam_numbers_of(g->step->adam),
+                          .to_m = (char *)g->step->m - (char *)g->step->parameters,
+                          .to_v = (char *)g->step->v - (char *)g->step->parameters};
+    g->step->unstepped = &left;
+    run_tiles(g, step_tiles, rows);
+    step_rest(&left, left.parameters, left.gradient, left.left);
+}
+#define STEP_BLOCK step_block
+#else
+#define STEP_BLOCK NULL
+#endif
+
+/* VL rows of a group, of which the matrix may not have all: VL columns of the source, from rows of it */
+INLINE void pack_square(const real *b, ptrdiff_t row, int64_t columns, int64_t depth, real *out, ptrdiff_t width) {
+    vec r[VL];
+    load_transposed(b, row, columns, depth, r);
+    if (depth >= VL) {
+        UNROLL
+        for (int i = 0; i < VL; i++, out += width) {
+            __asm__("" : "+r"(out)); /* one register for it */
+            vec_store(out, r[i]);
+        }
+        return;
+    }
+    UNROLL
+    for (int i = 0; i < VL; i++)
+        if (i < depth) vec_store(out + i * width, r[i]);
+}
+
+static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
+    const real *b = matrix;
+    for (int64_t j = 0; j < n;) {
+        const int vectors = group_vectors((n - j + VL - 1) / VL);
+        const int64_t width = (int64_t)vectors * VL;
+        real *out = (real *)packed + j * k;
+        for (int64_t i = j; i < j + width; i += VL, out += VL)
+            for (int64_t p = 0; p < k; p += b_column == 1 ? 1 : VL) {
+                if (b_column == 1)
+                    vec_store(out + p * width, load_columns(b + p * b_row + i, n - i));
+                else
+                    pack_square(b + i * b_column + p, b_column, n - i, k - p, out + p * width, width);
+            }
+        j += width;
+    }
+}
+
+#endif

@@ -1,0 +1,120 @@
+/* Tiles of a weight gradient whose elements are used up by the optimizer: nobody else reads this gradient, so it is not
+ * stored in its matrix. A tile leaves it in the first-level cache, and the next tile takes Adam's step with it between
+ * its own multiply-adds: one vector for each p. Roots and divisions have a unit of their own, and what memory has to
+ * bring was asked for a tile before, so that a step costs its few products and stores only. */
+#ifndef FBP_GEMM_STEP_H
+#define FBP_GEMM_STEP_H
+
+#include "gemm_tile.h"
+#include "optimizer.h"
+
+#ifdef STEP_ROWS /* the instruction set has registers enough for both */
+
+/* What a tile leaves to do: `left` vectors of a gradient, one after another, and where their parameters are. From
+ * there to the averages it is equally far everywhere. */
+typedef struct {
+    adam_numbers numbers;
+    char *parameters;     /* of the first of them */
+    ptrdiff_t to_m, to_v; /* bytes */
+    ptrdiff_t skip[2];    /* after every first and every second vector */
+    int64_t left;
+    real gradient[STEP_ROWS(2) * GROUP];
+} fbp_unstepped;
+
+INLINE void step_vector(const fbp_unstepped *u, char *parameters, const real *gradient) {
+    real *m = (real *)(parameters + u->to_m), *v = (real *)(parameters + u->to_v);
+    vec first = vec_load(m), second = vec_load(v);
+    const vec p = adam_plain(&u->numbers, vec_load((real *)parameters), vec_load(gradient), &first, &second);
+    vec_store(m, first);
+    vec_store(v, second);
+    vec_store((real *)parameters, p);
+}
+
+INLINE void ask_for_vector(const fbp_unstepped *u, const char *parameters) {
+    __builtin_prefetch(parameters, 1);
+    __builtin_prefetch(parameters + u->to_m, 1);
+    __builtin_prefetch(parameters + u->to_v, 1);
+}
+
+static void step_rest(const fbp_unstepped *u, char *parameters, const real *gradient, int64_t left) {
+    for (; left > 0; left--, gradient += VL) {
+        step_vector(u, parameters, gradient);
+        parameters += u->skip[left % 2];
+    }
+}
+
+INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int64_t i0, int64_t j0, const real *b,
+                      ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {
+    fbp_unstepped *u = g->step->unstepped;
+    const real *a = (const real *)g->a + i0, *gradient = u->gradient;
+    const real *c = (const real *)g->c + i0 * g->c_row + j0;
+    char *parameters = u->parameters; /* of the tile before */
+    char *own = (char *)g->step->parameters + ((const char *)c - (const char *)g->step->gradients);
+    const ptrdiff_t row = g->c_row * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t skip[2] = {vectors == 2 ? VECTOR_BYTES : row, vectors == 2 ? row - VECTOR_BYTES : row};
+    const char *asked = own;
+    vec acc[MAX_TILE_ROWS][VECTORS];
+#define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
+    FOR_EACH_ACCUMULATOR
+        acc[i][v] = (vec){0};
+
+    int64_t p = g->k;
+#define MULTIPLY_ADD                                  \
+    __asm__("" : "+r"(ahead)); /* see tile */         \
+    __builtin_prefetch(a + 2 * rows - 1);             \
+    multiply_add(rows, vectors, a, 1, b, ahead, acc); \
+    p--, a += g->a_step, b += b_step;                 \
+    ahead += p & pauses ? 0 : ahead_step
+    /* the steps are spread evenly: memory answers so many questions at a time only */
+    const int64_t pairs = (u->left < p ? u->left : p) / 2, pause = pairs ? p / pairs - 2 : 0;
+    const real *const last = gradient + 2 * pairs * VL;
+    while (gradient < last) {
+        UNROLL
+        for (int q = 0; q < 2; q++) {
+            MULTIPLY_ADD;
+            step_vector(u, parameters, gradient);
+            ask_for_vector(u, asked);
+            parameters += u->skip[q], gradient += VL, asked += skip[q];
+        }
+        for (int64_t rest = pause; rest > 0; rest--) {
+            MULTIPLY_ADD;
+        }
+    }
+    while (p > 0) {
+        MULTIPLY_ADD;
+    }
+    step_rest(u, parameters, gradient, u->left - 2 * pairs);
+#undef MULTIPLY_ADD
+
+    if (columns < vectors * VL) { /* padding is 0 and stays 0 */
+        const ivec lanes = lane_numbers() < vec_bits((integer)(columns - (vectors - 1) * VL));
+        UNROLL
+        for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
+    }
+    if (g->accumulate)
+        FOR_EACH_ACCUMULATOR
+            acc[i][v] += vec_load(c + i * g->c_row + v * VL);
+    FOR_EACH_ACCUMULATOR
+        vec_store(u->gradient + (i * vectors + v) * VL, acc[i][v]);
+    u->parameters = own, u->left = rows * vectors;
+    u->skip[0] = skip[0], u->skip[1] = skip[1];
+#undef FOR_EACH_ACCUMULATOR
+}
+
+// clang-format off
+#define STEP_TILE(walk, vectors, rows)                                                                             \
+    static void step_tile_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,            \
+                                             ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,            \
+                                             int64_t pauses, int columns) {                                        \
+        if ((rows) <= STEP_ROWS(vectors))                                                                          \
+            step_tile(rows, vectors, g, i0, j0, b, b_step, ahead, ahead_step, pauses, columns);                    \
+    }
+EACH_ROWS(STEP_TILE, 1, 1) EACH_ROWS(STEP_TILE, 1, 2)
+
+#define STEP_TILE_ENTRY(walk, vectors, rows) step_tile_##vectors##_##rows,
+static tile_function *const step_tiles[VECTORS][MAX_TILE_ROWS] = {
+    {EACH_ROWS(STEP_TILE_ENTRY, 1, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, 1, 2)}
+};
+// clang-format on
+#endif
+#endif
