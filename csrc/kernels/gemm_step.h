@@ -21,13 +21,19 @@ typedef struct {
     real gradient[STEP_ROWS(2) * GROUP];
 } fbp_unstepped;
 
-INLINE void step_vector(const fbp_unstepped *u, char *parameters, const real *gradient) {
+/* The step of a vector in two parts, the root between them: each waits for one long operation only. */
+INLINE vec begin_step(const fbp_unstepped *u, char *parameters, const real *gradient) {
     real *m = (real *)(parameters + u->to_m), *v = (real *)(parameters + u->to_v);
     vec first = vec_load(m), second = vec_load(v);
-    const vec p = adam_plain(&u->numbers, vec_load((real *)parameters), vec_load(gradient), &first, &second);
+    const vec root = adam_averages(&u->numbers, vec_load(gradient), &first, &second);
     vec_store(m, first);
     vec_store(v, second);
-    vec_store((real *)parameters, p);
+    return root;
+}
+
+INLINE void end_step(const fbp_unstepped *u, char *parameters, vec root) {
+    const vec first = vec_load((real *)(parameters + u->to_m)), p = vec_load((real *)parameters);
+    vec_store((real *)parameters, adam_parameters(&u->numbers, p, first, root));
 }
 
 INLINE void ask_for_vector(const fbp_unstepped *u, const char *parameters) {
@@ -38,7 +44,7 @@ INLINE void ask_for_vector(const fbp_unstepped *u, const char *parameters) {
 
 static void step_rest(const fbp_unstepped *u, char *parameters, const real *gradient, int64_t left) {
     for (; left > 0; left--, gradient += VL) {
-        step_vector(u, parameters, gradient);
+        end_step(u, parameters, begin_step(u, parameters, gradient));
         parameters += u->skip[left % 2];
     }
 }
@@ -71,8 +77,9 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
     while (gradient < last) {
         UNROLL
         for (int q = 0; q < 2; q++) {
+            const vec root = begin_step(u, parameters, gradient);
             MULTIPLY_ADD;
-            step_vector(u, parameters, gradient);
+            end_step(u, parameters, root);
             ask_for_vector(u, asked);
             parameters += u->skip[q], gradient += VL, asked += skip[q];
         }

@@ -39,7 +39,7 @@ INLINE vec weight_decay_of(fbp_adam h) { return vec_set(R(h.decoupled ? 0 : h.we
 
 /* Adam without weight decay and AMSGrad, with a learning rate above 0, which goes into the denominator. */
 typedef struct {
-    real fresh_1, fresh_2, kept_2, root_scale, epsilon;
+    real fresh_1, fresh_2, root_scale, epsilon;
 } adam_numbers;
 
 INLINE int adam_is_plain(fbp_adam h) { return h.weight_decay == 0 && h.learning_rate > 0; }
@@ -49,17 +49,20 @@ INLINE adam_numbers adam_numbers_of(fbp_adam h) {
     const double root = __builtin_sqrt(1 - integer_power(h.beta_2, h.step));
     return (adam_numbers){.fresh_1 = R(1 - h.beta_1),
                           .fresh_2 = R(1 - h.beta_2),
-                          .kept_2 = R(h.beta_2),
                           .root_scale = R(1 / root) / step_size,
                           .epsilon = R(h.epsilon_hat ? h.epsilon / root : h.epsilon) / step_size};
 }
 
-/* the new parameters; moves the averages */
-INLINE vec adam_plain(const adam_numbers *numbers, vec p, vec g, vec *first, vec *second) {
+/* moves the averages; returns the root of the second one */
+INLINE vec adam_averages(const adam_numbers *numbers, vec g, vec *first, vec *second) {
     *first += vec_set(numbers->fresh_1) * (g - *first);
     *second += vec_set(numbers->fresh_2) * (g * g - *second);
-    const vec denominator = vec_sqrt(*second) * vec_set(numbers->root_scale) + vec_set(numbers->epsilon);
-    return p - *first / denominator;
+    return vec_sqrt(*second);
+}
+
+/* the new parameters */
+INLINE vec adam_parameters(const adam_numbers *numbers, vec p, vec first, vec root) {
+    return p - first / (root * vec_set(numbers->root_scale) + vec_set(numbers->epsilon));
 }
 
 static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients, void *m, void *v, void *v_max) {
@@ -68,10 +71,10 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
         FOR_EACH_SPAN(n) {
             vec p = load_span(parameters, span), g = load_span(gradients, span);
             vec first = load_span(m, span), second = load_span(v, span);
-            p = adam_plain(&numbers, p, g, &first, &second);
+            const vec root = adam_averages(&numbers, g, &first, &second);
             store_span(m, span, first);
             store_span(v, span, second);
-            store_span(parameters, span, p);
+            store_span(parameters, span, adam_parameters(&numbers, p, first, root));
         }
         return;
     }
