@@ -65,11 +65,11 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
         acc[i][v] = (vec){0};
 
     int64_t p = g->k;
-#define MULTIPLY_ADD                                  \
-    __asm__("" : "+r"(ahead)); /* see tile */         \
-    __builtin_prefetch(a + 2 * rows - 1);             \
-    multiply_add(rows, vectors, a, 1, b, ahead, acc); \
-    p--, a += g->a_step, b += b_step;                 \
+#define MULTIPLY_ADD                                     \
+    __asm__("" : "+r"(ahead)); /* see tile */            \
+    __builtin_prefetch(a + 2 * rows - 1);                \
+    multiply_add(rows, vectors, a, NULL, b, ahead, acc); \
+    p--, a += g->a_step, b += b_step;                    \
     ahead += p & pauses ? 0 : ahead_step
     /* the steps are spread evenly: memory answers so many questions at a time only */
     const int64_t pairs = (u->left < p ? u->left : p) / 2, pause = pairs ? p / pairs - 2 : 0;

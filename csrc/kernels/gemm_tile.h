@@ -58,8 +58,36 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
-/* acc += a column of A times a row of B */
-INLINE void multiply_add(const int rows, const int vectors, const real *a, ptrdiff_t a_row, const real *b,
+/* Where rows of A are that lie far apart: four pointers reach 14 of them by the factors that an address can have. Left
+ * to itself the compiler multiplies the distance of two rows by every number and keeps the products on the stack. */
+enum { ANCHORS = 4 };
+static const int anchor_row[ANCHORS] = {0, 3, 5, 10};
+static const int anchor_of[MAX_TILE_ROWS] = {0, 0, 0, 1, 0, 2, 2, 1, 0, 2, 3, 1, 3, 2};
+static const int factor_of[MAX_TILE_ROWS] = {0, 1, 2, 0, 4, 0, 1, 4, 8, 4, 0, 8, 2, 8};
+
+typedef struct {
+    const char *row[ANCHORS];
+    ptrdiff_t step; /* bytes from one row to the next */
+} anchors;
+
+INLINE anchors anchors_of(const real *a, ptrdiff_t a_row) {
+    anchors at = {.step = a_row * (ptrdiff_t)sizeof(real)};
+    UNROLL
+    for (int q = 0; q < ANCHORS; q++) at.row[q] = (const char *)a + anchor_row[q] * at.step;
+    return at;
+}
+
+INLINE void next_column(const int rows, anchors *at) {
+    UNROLL
+    for (int q = 0; q < ANCHORS; q++) {
+        if (anchor_row[q] >= rows) continue;
+        at->row[q] += sizeof(real);
+        __asm__("" : "+r"(at->row[q])); /* a register of its own */
+    }
+}
+
+/* acc += a column of A times a row of B; the column is contiguous, or its elements are `at` */
+INLINE void multiply_add(const int rows, const int vectors, const real *a, const anchors *at, const real *b,
                          const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
     vec bv[VECTORS];
     UNROLL
@@ -69,7 +97,7 @@ INLINE void multiply_add(const int rows, const int vectors, const real *a, ptrdi
     }
     UNROLL
     for (int i = 0; i < rows; i++) {
-        vec ai = vec_set(a[i * a_row]);
+        const vec ai = vec_set(at ? *(const real *)(at->row[anchor_of[i]] + factor_of[i] * at->step) : a[i]);
         UNROLL
         for (int v = 0; v < vectors; v++) acc[i][v] += ai * bv[v];
     }
@@ -82,7 +110,7 @@ INLINE void multiply_add(const int rows, const int vectors, const real *a, ptrdi
 INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, int64_t i0, int64_t j0,
                  const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
-    const ptrdiff_t a_row = a_walk ? 1 : g->a_row, a_step = a_walk ? g->a_step : 1;
+    const ptrdiff_t a_row = a_walk ? 1 : g->a_row;
     /* one more register than there is where the addresses of A take most of them */
     const ptrdiff_t step = a_walk ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     const real *a = (const real *)g->a + i0 * a_row;
@@ -100,10 +128,17 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    for (int64_t p = g->k; p > 0; p--, a += a_step, b += b_step, ahead += p & pauses ? 0 : step) {
+    anchors at = anchors_of(a, a_row); /* where rows are contiguous */
+    for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += p & pauses ? 0 : step) {
         __asm__("" : "+r"(ahead)); /* one register for it: the compiler would take one for each prefetch */
-        if (a_walk) __builtin_prefetch(a + 2 * rows - 1);
-        multiply_add(rows, vectors, a, a_row, b, ahead, acc);
+        if (a_walk) {
+            __builtin_prefetch(a + 2 * rows - 1);
+            multiply_add(rows, vectors, a, NULL, b, ahead, acc);
+            a += g->a_step;
+        } else {
+            multiply_add(rows, vectors, NULL, &at, b, ahead, acc);
+            next_column(rows, &at);
+        }
     }
 
     if (columns < vectors * VL && !g->padded) {
