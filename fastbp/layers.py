@@ -157,7 +157,7 @@ class Dense(Layer):
         def backward(dz: Value) -> Value:
             dw, db = weight.gradient, bias.gradient if bias else None
             dx = graph.delta(x.columns)
-            # the weight first: its gradient may be a step at once
+            # first what reads the weight: the product of its gradient may make the step at once
             graph.emit("dense_backward_input", dy=dz, weight=weight, saved=None, dx=dx, **plain)
             graph.emit("dense_backward_weight", x=x, dy=dz, weight_grad=dw, bias_grad=db)
             return dx

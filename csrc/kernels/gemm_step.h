@@ -60,7 +60,6 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
     const ptrdiff_t skip[2] = {vectors == 2 ? VECTOR_BYTES : row, vectors == 2 ? row - VECTOR_BYTES : row};
     const char *asked = own;
     vec acc[MAX_TILE_ROWS][VECTORS];
-#define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
@@ -93,11 +92,7 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
     step_rest(u, parameters, gradient, u->left - 2 * pairs);
 #undef MULTIPLY_ADD
 
-    if (columns < vectors * VL) { /* padding is 0 and stays 0 */
-        const ivec lanes = lane_numbers() < vec_bits((integer)(columns - (vectors - 1) * VL));
-        UNROLL
-        for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
-    }
+    if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
     if (g->accumulate)
         FOR_EACH_ACCUMULATOR
             acc[i][v] += vec_load(c + i * g->c_row + v * VL);
@@ -105,7 +100,6 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
         vec_store(u->gradient + (i * vectors + v) * VL, acc[i][v]);
     u->parameters = own, u->left = rows * vectors;
     u->skip[0] = skip[0], u->skip[1] = skip[1];
-#undef FOR_EACH_ACCUMULATOR
 }
 
 // clang-format off

@@ -103,6 +103,15 @@ INLINE void multiply_add(const int rows, const int vectors, const real *a, const
     }
 }
 
+#define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
+
+/* padding is 0 and stays 0: the last vector has columns of C in its first lanes only */
+INLINE void clear_padding(const int rows, const int vectors, int columns, vec acc[MAX_TILE_ROWS][VECTORS]) {
+    const ivec lanes = lane_numbers() < vec_bits((integer)(columns - (vectors - 1) * VL));
+    UNROLL
+    for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
+}
+
 /* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are; then each p is
  * another cache line, and the elements of the next tile are asked for. From `ahead` on lies what somebody will read
  * soon: `ahead_step` bytes further (along A's columns; else as far as a row of B) for each p, or for one of a few if
@@ -111,7 +120,7 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
                  const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
     const ptrdiff_t a_row = a_walk ? 1 : g->a_row;
-    /* one more register than there is where the addresses of A take most of them */
+    /* a register of its own only where the addresses of A need few */
     const ptrdiff_t step = a_walk ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     const real *a = (const real *)g->a + i0 * a_row;
     vec acc[MAX_TILE_ROWS][VECTORS];
@@ -124,7 +133,6 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
                 if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
         }
     }
-#define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
@@ -148,11 +156,7 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
         finish_edge(g, rows, columns, z, vectors * VL, i0, j0);
         return;
     }
-    if (columns < vectors * VL) { /* padding is 0 and stays 0 */
-        const ivec lanes = lane_numbers() < vec_bits((integer)(columns - (vectors - 1) * VL));
-        UNROLL
-        for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
-    }
+    if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
     const fbp_epilogue *e = g->epilogue;
     real *c = (real *)g->c + i0 * g->c_row + j0;
     if (g->accumulate)
@@ -184,7 +188,6 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     FOR_EACH_ACCUMULATOR
         vec_store(c + i * g->c_row + v * VL, acc[i][v]);
     if (!in_registers(e)) finish(e, rows, columns, c, g->c_row, i0, j0);
-#undef FOR_EACH_ACCUMULATOR
 }
 
 // clang-format off

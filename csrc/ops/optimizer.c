@@ -21,21 +21,24 @@ static fbp_adam adam_of(const fbp_op *op, const fbp_batch *batch) {
                       .momentum_factor = a[5]};
 }
 
+/* of Adam itself, whose last attribute is another one */
+static fbp_adam adam_itself_of(const fbp_op *op, const fbp_batch *batch) {
+    fbp_adam h = adam_of(op, batch);
+    h.epsilon_hat = op->attribute[5] != 0;
+    return h;
+}
+
 fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch) {
-    fbp_step step = {.adam = adam_of(adam, batch),
-                     .parameters = at(&adam->operand[0], batch, 0),
-                     .gradients = at(&adam->operand[1], batch, 0),
-                     .m = at(&adam->operand[2], batch, 0),
-                     .v = at(&adam->operand[3], batch, 0)};
-    step.adam.epsilon_hat = adam->attribute[5] != 0;
-    return step;
+    return (fbp_step){.adam = adam_itself_of(adam, batch),
+                      .parameters = at(&adam->operand[0], batch, 0),
+                      .gradients = at(&adam->operand[1], batch, 0),
+                      .m = at(&adam->operand[2], batch, 0),
+                      .v = at(&adam->operand[3], batch, 0)};
 }
 
 void fbp_op_adam(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     fbp_sweep s = sweep_of(op, batch, member);
-    fbp_adam h = adam_of(op, batch);
-    h.epsilon_hat = op->attribute[5] != 0;
-    batch->kernels->adam(h, s.n, s.at[0], s.at[1], s.at[2], s.at[3], s.at[4]);
+    batch->kernels->adam(adam_itself_of(op, batch), s.n, s.at[0], s.at[1], s.at[2], s.at[3], s.at[4]);
 }
 
 void fbp_op_adamax(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
