@@ -47,8 +47,9 @@ PEERS["{peer}"].make(net, X, y, 1, shuffle=True)(1)
 
 def run(program: str) -> tuple[str, float]:
     """Run Python in a process of its own; return its output and the seconds from start to exit."""
-    begin = time.perf_counter()
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled, a clone by its first run
+    begin = time.perf_counter()
     result = subprocess.run(
         [sys.executable, "-P", "-c", program], stdout=subprocess.PIPE, text=True, check=True, env=environ
     )
@@ -72,10 +73,13 @@ def measure(
     peers["numpy"] = PEERS["numpy"]  # what the others are compared with
     arrays = sum(array.nbytes for array in NET.samples())
     with environment(1):
+        imports = {name: f"import numpy, {peer.imported_as}" for name, peer in peers.items()}
+        for program in imports.values():
+            run(program)  # compiles to bytecode what is not yet
         times: dict[str, list[float]] = {name: [] for name in peers}
         for _ in range(repeats):
-            for name, peer in peers.items():
-                times[name].append(run(f"import numpy, {peer.imported_as}")[1])
+            for name, program in imports.items():
+                times[name].append(run(program)[1])
         bare = peak_memory()
         peaks = {name: peak_memory(TRAIN.format(net=NET.name, peer=name)) for name in peers}
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Iterable
 
 
 def check_count(argument: str, value: object, *, at_least: int = 1) -> int:
@@ -60,3 +61,24 @@ def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def unknown_name(argument: str, value: str, spellings: Iterable[str], names: Iterable[str]) -> str:
+    """Return the message for a name that is not among the known ones.
+
+    Parameters
+    ----------
+    argument : str
+        Name to blame.
+    value : str
+        What came.
+    spellings : iterable of str
+        All that is understood; the nearest one is suggested.
+    names : iterable of str
+        What to list.
+    """
+    from difflib import get_close_matches  # where something is wrong, not in every `import fastbp`
+
+    close = get_close_matches(value, spellings, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{argument} {value!r} is not known{hint} Known: {', '.join(sorted(names))}"

@@ -6,13 +6,14 @@ turn it into JSON and back, and to find it by name.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self, TypeVar
 from weakref import WeakKeyDictionary
+
+from fastbp.checks import unknown_name
 
 T = TypeVar("T", bound="Configurable")
 
@@ -150,9 +151,7 @@ def lookup(
     names: dict[str, Callable[[], T]] = {kind.key: kind for kind in classes}
     spellings = {kind.__name__: kind for kind in classes} | dict(aliases or {}) | names
     if value not in spellings:
-        close = difflib.get_close_matches(value, spellings, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise ValueError(f"{argument} {value!r} is not known{hint} Known: {', '.join(sorted(names))}")
+        raise ValueError(unknown_name(argument, value, spellings, names))
     return spellings[value]()
 
 

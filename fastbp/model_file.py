@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import json
 import os
 import stat
 import zlib
@@ -158,6 +157,8 @@ def check_tensors(
 
 
 def _serialize(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
+    import json  # here and below: what only files need shall not slow down `import fastbp`
+
     try:
         text = json.dumps(dict(metadata), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -166,7 +167,7 @@ def _serialize(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
 
 
 def _pack(tensors: Mapping[str, NDArray[Any]], entries: dict[str, str]) -> bytes:
-    import safetensors.numpy  # here and below: what only files need shall not slow down `import fastbp`
+    import safetensors.numpy
 
     # The library reads memory as if it were contiguous and in the machine's byte order.
     plain = {
@@ -254,6 +255,8 @@ def _sync_folder(folder: str) -> None:
 
 def _read_header(file: BinaryIO) -> dict[str, Any]:
     """Read the JSON at the beginning: enough to reject a foreign file before its bulk is read."""
+    import json
+
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
@@ -268,6 +271,8 @@ def _read_header(file: BinaryIO) -> dict[str, Any]:
 
 
 def _metadata(header: dict[str, Any]) -> dict[str, Any]:
+    import json
+
     entries = header.get("__metadata__")
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise ValueError("it is a safetensors file of another program")

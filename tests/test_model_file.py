@@ -174,7 +174,7 @@ if POSIX:
         """Run code in a process of its own, as an ordinary user who may not write everywhere."""
         prelude = (
             "import os, resource, signal, sys\n"
-            "import numpy as np, safetensors.numpy\n"  # the other user may not reach them
+            "import json, numpy as np, safetensors.numpy\n"  # the other user may not reach them
             "from fastbp import model_file\n"
             "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         )

@@ -6,11 +6,11 @@ count as one column. The mean over samples is weighted, Σ w·m / Σ w; the mean
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from numpy.typing import ArrayLike
 
+from fastbp.checks import unknown_name
 from fastbp.metrics.classification import accuracy, binary_accuracy, f1, precision, recall, top_k_accuracy
 from fastbp.metrics.probabilities import log_loss, roc_auc
 from fastbp.metrics.regression import (
@@ -100,8 +100,6 @@ def get(metric: object) -> Metric:
     if not isinstance(metric, str):
         raise TypeError(f"metric must be a name or a function, got {metric!r}")
     if metric not in BY_NAME:
-        close = difflib.get_close_matches(metric, BY_NAME, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        known = ", ".join(sorted(function.__name__ for function in _METRICS))
-        raise ValueError(f"metric {metric!r} is not known{hint} Known: {known}")
+        known = (function.__name__ for function in _METRICS)
+        raise ValueError(unknown_name("metric", metric, BY_NAME, known))
     return BY_NAME[metric]
