@@ -107,21 +107,25 @@ static void run_transposed(const fbp_gemm *g, char *scratch) {
 }
 
 static void run(const fbp_gemm *g, char *scratch) {
+    const fbp_product product = {.m = g->m,
+                                 .n = g->n,
+                                 .k = g->k,
+                                 .a = g->a,
+                                 .a_row = g->a_row,
+                                 .a_step = g->a_step,
+                                 .b = g->b,
+                                 .b_row = g->b_row,
+                                 .b_column = g->b_column,
+                                 .c = g->c,
+                                 .c_row = g->c_row,
+                                 .accumulate = g->accumulate,
+                                 .epilogue = g->epilogue};
     if (g->n > FBP_NARROW) {
-        run_blocks(g, scratch);
+        if (g->k > 0 && g->k <= FBP_NARROW && g->k <= g->kernels->vector && !g->accumulate && !g->step)
+            g->kernels->shallow(&product);
+        else
+            run_blocks(g, scratch);
     } else if (g->a_step == 1) {
-        const fbp_narrow product = {.m = g->m,
-                                    .n = g->n,
-                                    .k = g->k,
-                                    .a = g->a,
-                                    .a_row = g->a_row,
-                                    .b = g->b,
-                                    .b_row = g->b_row,
-                                    .b_column = g->b_column,
-                                    .c = g->c,
-                                    .c_row = g->c_row,
-                                    .accumulate = g->accumulate,
-                                    .epilogue = g->epilogue};
         g->kernels->narrow(&product);
     } else if (g->a_row == 1 && !g->epilogue) {
         run_transposed(g, scratch);

@@ -40,7 +40,7 @@ INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, i
 
 /* `rows` rows of A, VL at most, by n columns of B, one vector for each column; the sum is cut
  * every KC terms, as in gemm.c. */
-INLINE void narrow_rows(const int n, const fbp_narrow *g, const real *a, int rows, vec total[FBP_NARROW]) {
+INLINE void narrow_rows(const int n, const fbp_product *g, const real *a, int rows, vec total[FBP_NARROW]) {
     vec acc[FBP_NARROW];
     UNROLL
     for (int j = 0; j < n; j++) total[j] = acc[j] = (vec){0};
@@ -64,7 +64,7 @@ INLINE void narrow_rows(const int n, const fbp_narrow *g, const real *a, int row
     for (int j = 0; j < n; j++) total[j] += acc[j];
 }
 
-INLINE void narrow_columns(const int n, const fbp_narrow *g) {
+INLINE void narrow_columns(const int n, const fbp_product *g) {
     const fbp_epilogue *e = g->epilogue;
     const real *bias = e ? e->bias : NULL;
     for (int64_t i = 0; i < g->m; i += VL) {
@@ -81,7 +81,7 @@ INLINE void narrow_columns(const int n, const fbp_narrow *g) {
     finish(e, dense ? 1 : g->m, dense ? g->m * n : n, g->c, g->c_row, 0, 0);
 }
 
-static void narrow(const fbp_narrow *g) {
+static void narrow(const fbp_product *g) {
     switch (g->n) {
     case 1: narrow_columns(1, g); break;
     case 2: narrow_columns(2, g); break;

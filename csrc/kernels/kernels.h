@@ -87,22 +87,22 @@ typedef struct {
     fbp_step *step;               /* of step_block */
 } fbp_block;
 
-/* Products with fewer columns have rows in the lanes of a vector. */
+/* Products with so few columns, or of so few terms, are no work for tiles. */
 enum { FBP_NARROW = 4 };
 
-/* C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], n <= FBP_NARROW, then the epilogue. A[i, p] = a[i * a_row + p],
+/* C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue. A[i, p] = a[i * a_row + p * a_step],
  * B[p, j] = b[p * b_row + j * b_column]; nothing outside the matrices is touched. */
 typedef struct {
     int64_t m, n, k;
     const void *a;
-    ptrdiff_t a_row;
+    ptrdiff_t a_row, a_step;
     const void *b;
     ptrdiff_t b_row, b_column;
     void *c;
     ptrdiff_t c_row;
     int accumulate;
     const fbp_epilogue *epilogue; /* NULL: plain store */
-} fbp_narrow;
+} fbp_product;
 
 /* Position of a block of random numbers: see random.h. */
 typedef struct {
@@ -163,11 +163,14 @@ typedef struct fbp_kernels {
      * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
     void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);
 
-    /* gemm_narrow.h */
-    void (*narrow)(const fbp_narrow *product);
+    /* gemm_narrow.h: at most FBP_NARROW columns, a_step is 1 */
+    void (*narrow)(const fbp_product *product);
     /* C[i, j] = (accumulate ? C[i, j] : 0) + x[j, i] for m rows and n <= FBP_NARROW columns */
     void (*add_transposed)(int64_t m, int64_t n, const void *x, ptrdiff_t x_row, int accumulate, void *c,
                            ptrdiff_t c_row);
+
+    /* gemm_shallow.h: at most FBP_NARROW terms, and not more than a vector has elements */
+    void (*shallow)(const fbp_product *product);
 
     /* activation.h: saved is the output of the activation or its input, as kinds.def says; y may be x, dx may be dy. */
     void (*activation_forward)(int activation, double alpha, int64_t rows, int64_t columns, const void *x,

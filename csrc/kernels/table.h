@@ -12,6 +12,7 @@
 #include "embedding.h"
 #include "gemm_block.h"
 #include "gemm_narrow.h"
+#include "gemm_shallow.h"
 #include "gradient.h"
 #include "kernels.h"
 #include "loss.h"
@@ -45,6 +46,7 @@ const fbp_kernels TABLE_NAME = {
     .pack = pack,
     .narrow = narrow,
     .add_transposed = add_transposed,
+    .shallow = shallow,
     .activation_forward = activation_forward,
     .activation_backward = activation_backward,
     .softmax_forward = softmax_forward,

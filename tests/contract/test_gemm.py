@@ -7,6 +7,7 @@ import pytest
 
 import fastbp
 from fastbp import kernels
+from fastbp.engine.plan import ACTIVATIONS
 from fastbp.layers import Dense
 
 TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
@@ -16,7 +17,9 @@ def sizes(engine, dtype):
     """Triples (m, n, k) around the edges of vectors, tiles, column groups and blocks."""
     edge = engine.edges(dtype)
     vector, group, kc, mc, nc = (edge[name] for name in ("vector", "group", "kc", "mc", "nc"))
-    around = sorted({1, 2, 3, *(size + d for size in (vector, 2 * vector, group) for d in (-1, 0, 1))} - {0})
+    around = sorted(
+        {1, 2, 3, 4, *(size + d for size in (vector, 2 * vector, group) for d in (-1, 0, 1))} - {0}
+    )
     for i, n in enumerate(around):
         for m in (1, 2, 11, 12, 13, 14, 15, 16, 17, 29):
             yield m, n, around[(i + m) % len(around)]
@@ -158,6 +161,37 @@ def test_a_row_does_not_depend_on_the_others(activation, engine, dtype, rng):
                 assert found.tobytes() == expected.tobytes(), f"{size} threads"
             else:  # BLAS takes another way for other shapes
                 np.testing.assert_allclose(found, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("terms", [1, 2, 3, 4])
+def test_terms_of_zero_change_no_bit(terms, activation, engine, dtype, rng):
+    """Few inputs, and few outputs in the delta, go another way than eight of which the others are 0."""
+    for rows, width in [(1, 5), (14, 19), (130, 48), (301, 33)]:
+        few, eight = (
+            fastbp.Sequential(
+                [Dense(width, activation), Dense(size, kernel_initializer="ones")],
+                input_size=size,
+                dtype=dtype,
+            )
+            for size in (terms, 8)
+        )
+        for layer, of_eight in zip(few.layers, eight.layers, strict=True):
+            layer.weight[...] = rng.normal(size=layer.weight.shape)
+            layer.bias[...] = rng.normal(size=layer.bias.shape)
+            of_eight.weight[: layer.weight.shape[0], : layer.weight.shape[1]] = layer.weight
+            of_eight.bias[: layer.bias.size] = layer.bias
+        x, delta = (rng.normal(size=(rows, terms)).astype(dtype) for _ in range(2))
+        nothing = np.zeros((rows, 8 - terms), dtype)
+        y, y_of_eight = few.forward(x), eight.forward(np.hstack([x, nothing]))
+        dx, dx_of_eight = few.backward(delta), eight.backward(np.hstack([delta, nothing]))
+        hidden = (few.layers[0].bias_grad, eight.layers[0].bias_grad)
+        for found, expected in ((y, y_of_eight[:, :terms]), (dx, dx_of_eight[:, :terms]), hidden):
+            if engine.native:
+                assert np.array_equal(found, expected), f"({rows}, {terms}) times ({terms}, {width})"
+            else:  # BLAS takes another way for other shapes
+                bound = 100 * np.finfo(dtype).eps * np.abs(expected).max()
+                np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
 
 
 def test_relu_of_nan_is_nan_inside_a_layer(engine, dtype):

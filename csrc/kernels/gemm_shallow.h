@@ -1,0 +1,84 @@
+/* Matrix products whose sums have at most FBP_NARROW terms: the forward product of few inputs, the delta behind few
+ * outputs. A tile would spend its time around a loop of so few turns; here a vector of columns of B stays in registers
+ * while the rows of A go by. Each element is the same chain over ascending p as in gemm_tile.h. */
+#ifndef FBP_GEMM_SHALLOW_H
+#define FBP_GEMM_SHALLOW_H
+
+#include "gemm_tile.h"
+
+enum { SHALLOW_ROWS = 128 }; /* what is not finished in registers stays in the first-level cache */
+
+/* a few columns of B, one vector for each of its rows */
+INLINE void load_columns_of_b(const int k, const fbp_product *g, int64_t j, vec b[FBP_NARROW]) {
+    const real *from = (const real *)g->b + j * g->b_column;
+    const span_t span = {0, g->n - j};
+    if (g->b_column == 1) {
+        UNROLL
+        for (int p = 0; p < k; p++) b[p] = load_span(from + p * g->b_row, span);
+        return;
+    }
+    vec v[VL];
+    rows_to_lanes(k, from, g->b_column, span.left < VL ? span.left : VL, v);
+    UNROLL
+    for (int p = 0; p < k; p++) b[p] = v[p];
+}
+
+/* VL columns of C, or the last ones, from j on; `rows` rows of it from i on */
+INLINE void shallow_columns(const int k, const int kind, const int activation, const fbp_product *g, int64_t i,
+                            int64_t rows, int64_t j) {
+    const fbp_epilogue *e = g->epilogue;
+    const span_t span = {0, g->n - j};
+    const ptrdiff_t a_row = g->a_row, a_step = g->a_step, c_row = g->c_row;
+    const real *a = (const real *)g->a + i * a_row;
+    real *c = (real *)g->c + i * c_row + j;
+    const ptrdiff_t saved_row = kind == FBP_DERIVATIVE ? e->saved_row : 0;
+    const real *saved = kind == FBP_DERIVATIVE ? (const real *)e->saved + i * saved_row + j : NULL;
+    vec b[FBP_NARROW];
+    load_columns_of_b(k, g, j, b);
+    const vec bias = e && e->bias ? load_span((const real *)e->bias + j, span) : vec_set(R(-0.0)); /* changes nothing */
+    for (int64_t r = 0; r < rows; r++, a += a_row, c += c_row, saved += saved_row) {
+        vec y = {0};
+        UNROLL
+        for (int p = 0; p < k; p++) y += vec_set(a[p * a_step]) * b[p];
+        if (kind == FBP_BIAS_ACTIVATION) y = activation_vec(activation, bias, y + bias);
+        if (kind == FBP_DERIVATIVE) y = backward_vec(activation, bias, load_span(saved, span), y);
+        store_span(c, span, y);
+    }
+}
+
+INLINE void shallow_depth(const int k, const fbp_product *g) {
+    const fbp_epilogue *e = g->epilogue;
+    const int kind = e ? (int)e->kind : FBP_STORE, activation = in_registers(e) && e ? e->activation : FBP_linear;
+    for (int64_t i = 0; i < g->m; i += SHALLOW_ROWS) {
+        const int64_t rows = g->m - i < SHALLOW_ROWS ? g->m - i : SHALLOW_ROWS;
+        for (int64_t j = 0; j < g->n; j += VL) {
+            if (kind == FBP_BIAS_ACTIVATION && activation == FBP_relu)
+                shallow_columns(k, FBP_BIAS_ACTIVATION, FBP_relu, g, i, rows, j);
+            else if (kind == FBP_BIAS_ACTIVATION)
+                shallow_columns(k, FBP_BIAS_ACTIVATION, FBP_linear, g, i, rows, j);
+            else if (activation == FBP_relu)
+                shallow_columns(k, FBP_DERIVATIVE, FBP_relu, g, i, rows, j);
+            else if (activation == FBP_tanh)
+                shallow_columns(k, FBP_DERIVATIVE, FBP_tanh, g, i, rows, j);
+            else
+                shallow_columns(k, FBP_STORE, FBP_linear, g, i, rows, j);
+            const int64_t columns = g->n - j < VL ? g->n - j : VL;
+            if (!in_registers(e)) finish(e, rows, columns, (real *)g->c + i * g->c_row + j, g->c_row, i, j);
+        }
+    }
+}
+
+static void shallow(const fbp_product *g) {
+    switch (g->k) {
+    case 1: shallow_depth(1, g); break;
+    case 2: shallow_depth(2, g); break;
+#if VECTOR_BYTES * 8 / REAL_BITS > 2 /* vectors with as many lanes as B has rows */
+    case 3: shallow_depth(3, g); break;
+    default: shallow_depth(4, g);
+#else
+    default:;
+#endif
+    }
+}
+
+#endif
