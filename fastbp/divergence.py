@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.chunks import Sums
+from fastbp.chunks import Pace, Sums
 from fastbp.engine import backend
 from fastbp.engine.plan import Op, Plan, Tensor
 from fastbp.network import Array, Network
@@ -105,7 +105,9 @@ class Watch:
     def _train(self, samples: Samples, turns: NDArray[np.int64], batch_size: int) -> Sums:
         if not turns.size:
             return 0.0, 0.0
-        return self.network.train_epoch(samples, turns, batch_size, None, lambda batches: None, (0.0, 0.0))
+        return self.network.train_epoch(
+            samples, turns, batch_size, None, lambda batches: None, Pace(), (0.0, 0.0)
+        )
 
     def _examine(self, samples: Samples, batch: NDArray[np.int64], batch_size: int) -> str:
         """Take the step in slow motion."""

@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import full_batch
-from fastbp.chunks import Sums, run_in_chunks
+from fastbp.chunks import Pace, Sums, run_in_chunks
 from fastbp.compiled_network import Array as Array
 from fastbp.compiled_network import CompiledNetwork
 from fastbp.samples import Inputs, Samples, in_memory
 from fastbp.sources import MappedRows
-
-# The first batch of an epoch runs in another thread if it has more floating-point operations than this.
-OPERATIONS_PER_BATCH = 2e9
 
 
 class Network(CompiledNetwork):
@@ -46,6 +43,7 @@ class Network(CompiledNetwork):
         batch_size: int,
         outputs: Array | None,
         progress: Callable[[int], None],
+        pace: Pace,
         sums: Sums,
     ) -> Sums:
         """Do a step for each batch, and stop once the loss is not finite.
@@ -61,6 +59,8 @@ class Network(CompiledNetwork):
             Where to leave the predictions, as they were before each update and in the order of `order`.
         progress : callable
             Told how many batches are done since it was last called.
+        pace : Pace
+            The same for all calls with batches of one size.
         sums : (float, float)
             What this method returned for the samples before; zeros at the beginning of an epoch.
 
@@ -101,10 +101,9 @@ class Network(CompiledNetwork):
                     **arenas,
                 )
 
-            return run_in_chunks(run, rows, batch_size, progress, sums, finite=True, background=background)
+            return run_in_chunks(run, rows, batch_size, progress, sums, True, pace, self._background)
 
-        # each weight takes part in three products per sample
-        background = self._background, 6 * batch_size * self.parameters.size > OPERATIONS_PER_BATCH
+        pace.expect(6 * batch_size * self.parameters.size)  # each weight is in three products per sample
         done = 0
         with closing(samples.blocks(order, batch_size)) as blocks:
             for block, turns in blocks:

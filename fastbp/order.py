@@ -79,7 +79,7 @@ def batch_order(n: int, shuffle: Shuffle, rng: np.random.Generator, batch_size: 
     """
     if not shuffle:
         return np.arange(n, dtype=np.int64)
-    key = int(rng.integers(2**64, dtype=np.uint64))
+    key = int(rng.bit_generator.random_raw())  # 64 bits
     if shuffle is True:
         return backend.permutation(key, n)
     full = n // batch_size

@@ -16,7 +16,7 @@ from fastbp.array_like import Array
 from fastbp.callbacks import BackupAndRestore, Callback
 from fastbp.callbacks.base import Hooks, Logs
 from fastbp.checkpoint import Cursor
-from fastbp.chunks import Sums
+from fastbp.chunks import Pace, Sums
 from fastbp.divergence import Watch
 from fastbp.metrics import Metric
 from fastbp.network import Network, mean_loss
@@ -159,7 +159,7 @@ class Training:
         self.names = names
         self.hooks = Hooks(callbacks, model, {"epochs": epochs, "steps": steps, "metrics": names})
         self.backup = _the_backup(callbacks, samples)
-        self.watch = Watch(network)
+        self.watch, self.pace = Watch(network), Pace()
         self.fault = ""
 
     def run(self, initial_epoch: int) -> History:
@@ -250,7 +250,9 @@ class Training:
             turns = None if order is None else order[begin:end]
             places = None if outputs is None else outputs[begin:end]
             self.watch.begin()
-            cursor.sums = network.train_epoch(part, turns, size, places, self.progress.advance, cursor.sums)
+            cursor.sums = network.train_epoch(
+                part, turns, size, places, self.progress.advance, self.pace, cursor.sums
+            )
             if self.watch.sees_fault(cursor.sums):
                 self.fault = self.watch.describe_fault(part, turns, size, cursor.batch)
                 return None

@@ -110,3 +110,30 @@ def test_the_engine_is_called_for_a_short_time_each(monkeypatch):
     assert [first for first, _ in calls] == [sum(count for _, count in calls[:n]) for n in range(len(calls))]
     assert calls[0] == (0, 1) and calls[1][1] <= 10
     assert max(count for _, count in calls) <= 25
+
+
+def test_the_next_epoch_goes_on_at_the_pace_of_the_last_one():
+    from fastbp.chunks import Pace, run_in_chunks
+
+    pace, calls = Pace(), []
+
+    def run(first, count, sums):
+        calls.append(count)
+        time.sleep(0.0001 * count)
+        return sums
+
+    run_in_chunks(run, 100, 1, pace=pace)
+    assert calls == [1, 10, 89]
+    run_in_chunks(run, 100, 1, pace=pace)
+    assert calls[3:] == [100]
+
+
+def test_only_the_first_batch_is_guessed_to_be_slow():
+    from fastbp.chunks import Pace
+
+    pace = Pace()
+    pace.expect(1e12)
+    assert pace.slow
+    pace.note(1, 0.001)
+    pace.expect(1e12)
+    assert not pace.slow

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.chunks import paced
+from fastbp.chunks import Pace
 from fastbp.engine import backend
 from fastbp.network import Array, Network
 from fastbp.samples import Samples
@@ -58,7 +58,7 @@ class Epochs:
         size = X.shape[0] * X.shape[1] * np.dtype(network.dtype).itemsize
         self.blocks = hasattr(X, "tocsr") and size > DENSE_BYTES
         self.X = X.tocsr() if self.blocks else dense(X, network.dtype)
-        self._batches = 1  # of one call
+        self._pace = Pace()
         # of each batch: its mean loss, and the penalty on the weights before its step
         self._losses = np.empty((-(-len(targets) // batch_size), 2))
         sizes = np.full(len(self._losses), batch_size)
@@ -92,12 +92,12 @@ class Epochs:
         """Call the engine, as a rule once; more often where it takes long, at the pace of the last call."""
         done = 0
         while done < len(losses):
-            part = losses[done : done + self._batches]
+            part = losses[done : done + self._pace.batches]
             begin = time.perf_counter()
             self.network.train_batches(samples, order, done * self.batch_size, self.batch_size, part)
             elapsed = time.perf_counter() - begin
             done += len(part)
-            self._batches = paced(self._batches, len(part), elapsed)
+            self._pace.note(len(part), elapsed)
 
 
 class Objective:

@@ -23,13 +23,13 @@ cdef class Program:
     cdef readonly object plan, parameters, gradients, state, counters
     cdef Buffer parameter_buffer, gradient_buffer, state_buffer, counter_buffer, workspace_buffer
     cdef str code
-    cdef bint running
+    cdef bint running, reads_sparse
 
     def __cinit__(self, plan, parameters, gradients, state, counters, workspace=None):
         cdef const fbp_kernels *kernels = find_kernels(_element(plan.dtype))
         self.plan, self.parameters, self.gradients = plan, parameters, gradients
         self.state, self.counters = state, counters
-        self.code = CODES[plan.dtype]
+        self.code, self.reads_sparse = CODES[plan.dtype], plan.reads_sparse
         self.parameter_buffer = Buffer(parameters, "parameters", self.code, True)
         self.gradient_buffer = Buffer(gradients, "gradients", self.code, True)
         self.state_buffer = Buffer(state, "state", self.code, True)
@@ -147,7 +147,7 @@ cdef class Program:
                 held = Buffer(array.values if isinstance(array, SparseRows) else array, name, None)
                 request.source.element = held.element(name)
                 request.source.converts = held.letter() != self.code
-                if self.plan.reads_sparse and not isinstance(array, SparseRows):
+                if self.reads_sparse and not isinstance(array, SparseRows):
                     raise TypeError("inputs: this plan takes sparse rows only")
             else:
                 held = Buffer(array, name, self.code, arena == 6 or arena == 8)
