@@ -190,12 +190,18 @@ static int may_merge(const job *j, const fbp_batch *batch) {
            batch->learning_rate > 0;
 }
 
+enum { PARTS_AHEAD = 10 }; /* in which the next batch is asked for; a step has about so many operations */
+
 static void run_together(const job *j, const fbp_batch *batch, const fbp_member *member) {
     const fbp_program *p = j->program;
     const int merge = p->merged && may_merge(j, batch), count = merge ? p->merged_count : p->count;
     const fbp_op *ops = merge ? p->merged : p->ops;
+    const int64_t some = batch->rows / PARTS_AHEAD + 1;
     for (int i = 0; i < count; i++)
-        if (asked(j->request, ops[i].phase)) execute(p, &ops[i], batch, member);
+        if (asked(j->request, ops[i].phase)) {
+            execute(p, &ops[i], batch, member);
+            fbp_ask_ahead(member, some);
+        }
 }
 
 /* Each member takes blocks of rows through all operations by itself; then gradients are added up, and the team shares

@@ -7,18 +7,28 @@
 #include "ops.h"
 
 /* Samples in random order come from anywhere: rows are asked for some time before they are copied, those of a small
- * batch one batch before. */
-enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8, SMALL_BATCH = 1 << 17 };
+ * batch one batch before, and if they are longer than SHORT bytes not all at once but between the operations. */
+enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8, SHORT = 32, SMALL_BATCH = 1 << 17 };
 /* Rows that are scaled at a time: they stay in the first-level cache, and share what is computed once for a column. */
 enum { ROWS_AT_ONCE = 8 };
 
+/* A row that begins in the middle of a line ends in one more. */
 static void ask_for(const char *row, size_t bytes) {
-    for (size_t i = 0; i < bytes && i < FEW_LINES * LINE; i += LINE) __builtin_prefetch(row + i);
+    const size_t some = bytes < FEW_LINES * LINE ? bytes : FEW_LINES * LINE;
+    for (size_t i = 0; i < some; i += LINE) __builtin_prefetch(row + i);
+    __builtin_prefetch(row + some - 1);
+}
+
+static int is_small(const fbp_batch *batch, size_t bytes) { return (size_t)batch->rows * bytes <= SMALL_BATCH; }
+
+static int asked_between(const fbp_batch *batch, int arena, size_t bytes) {
+    if (batch->in_lane) return arena == FBP_INPUTS || arena == FBP_TARGETS;
+    return arena == FBP_INPUTS && bytes > SHORT && is_small(batch, bytes);
 }
 
 static int64_t rows_ahead(const fbp_batch *batch, int arena, size_t bytes) {
-    if (batch->in_lane && arena != FBP_SAMPLE_WEIGHTS) return batch->end; /* asked for between operations */
-    return (size_t)batch->rows * bytes <= SMALL_BATCH ? batch->rows : ROWS_AHEAD;
+    if (asked_between(batch, arena, bytes)) return batch->end;
+    return is_small(batch, bytes) ? batch->rows : ROWS_AHEAD;
 }
 
 /* memcpy for rows of a few lines, whose calls would cost more than their bytes */
@@ -97,8 +107,8 @@ static void copy_rows(const fbp_tensor *from, const fbp_tensor *to, const fbp_ba
     }
 }
 
-/* Notes what this member will gather next: its share of the next batch, if it is too large to ask for at once, for the
- * product that reads this batch last; or the next rows of a lane. */
+/* Notes what this member will gather next, to be asked for between operations; of a large batch by the product that
+ * reads this one last. */
 static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {
     const fbp_source *s = &batch->source;
     const int inputs = from->arena == FBP_INPUTS;
@@ -106,7 +116,8 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
     size_t bytes = batch->kernels->element;
     if (inputs && s->converts) fbp_element_name(s->element, &bytes);
     const size_t row = (size_t)from->columns * bytes;
-    if (!batch->in_lane && (!inputs || (size_t)batch->rows * row <= SMALL_BATCH)) return;
+    const int between = asked_between(batch, from->arena, row);
+    if (!between && (!inputs || is_small(batch, row))) return;
     const int64_t next = batch->position + batch->rows, left = batch->end - next;
     const fbp_range share = fbp_share(left < batch->rows ? left : batch->rows, 1, member->size, member->index);
     member->ahead[!inputs] = (fbp_ahead){.rows = batch->arena[from->arena],
@@ -114,15 +125,13 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
                                          .step = row,
                                          .next = share.begin,
                                          .end = share.end,
-                                         .replace = batch->in_lane ? NULL : at(to, batch, 0)};
+                                         .replace = between ? NULL : at(to, batch, 0)};
 }
 
-void fbp_ask_ahead(const fbp_member *member, int64_t rows) {
-    for (fbp_ahead *a = member->ahead; a < member->ahead + 2; a++) {
-        const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
-        for (int64_t i = a->next; i < end; i++) ask_for(a->rows + (size_t)a->order[i] * a->step, a->step);
-        a->next = end;
-    }
+void fbp_ask_for_rows(fbp_ahead *a, int64_t rows) {
+    const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
+    for (int64_t i = a->next; i < end; i++) ask_for(a->rows + (size_t)a->order[i] * a->step, a->step);
+    a->next = end;
 }
 
 static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_batch *batch, const fbp_member *member) {

@@ -60,9 +60,13 @@ fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch);
 /* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
 void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
 
-/* copy.c: asks for so many of the rows that this member will gather next; for all at once they would have to wait for
- * each other */
-void fbp_ask_ahead(const fbp_member *member, int64_t rows);
+/* copy.c: between operations, asks for so many of the rows that this member will gather next; all at once would have to
+ * wait for each other */
+void fbp_ask_for_rows(fbp_ahead *ahead, int64_t rows);
+static inline void fbp_ask_ahead(const fbp_member *member, int64_t rows) {
+    for (fbp_ahead *a = member->ahead; a < member->ahead + 2; a++)
+        if (a->next < a->end && !a->replace) fbp_ask_for_rows(a, rows);
+}
 
 /* blocks that norms and penalties are summed in */
 static inline int64_t blocks_of(const fbp_tensor *t) { return (t->columns + FBP_BLOCK - 1) / FBP_BLOCK; }
