@@ -74,8 +74,10 @@ typedef struct fbp_op {
     fbp_tensor operand[FBP_OPERANDS];
     double attribute[FBP_ATTRIBUTES];
     double flops;
-    const struct fbp_op
-        *step; /* merge.h: the optimizer's step that uses up a product's gradient; the caller's is NULL */
+    /* merge.h sets these, of a product whose gradient is used up by the optimizer's step, and of the first and the last
+     * one of them; the caller's are 0 */
+    const struct fbp_op *step;
+    int begins_steps, ends_steps;
 } fbp_op;
 
 /* What ops.def says of operation number `kind`, NULL past the last one. */

@@ -77,17 +77,16 @@ int fbp_merge_steps(const fbp_kernels *kernels, const fbp_op *ops, int count, fb
     int found = 0, length = 0;
     for (int i = 0; list && products && i < count; i++) {
         list[length++] = ops[i];
-        if (!steps(&ops[i])) continue;
-        int taken = 0;
+        if (found || !steps(&ops[i])) continue; /* of one step only: what a product leaves is the next one's */
         for (int q = 0; q < i; q++) {
             if (!can_step(kernels, ops, count, q, i)) continue;
-            list[q].step = &ops[i]; /* no step came before the products */
-            products[taken++] = &list[q];
+            list[q].step = &ops[i];
+            products[found++] = &list[q];
         }
-        if (!taken) continue;
-        qsort(products, (size_t)taken, sizeof *products, by_offset);
-        length += sweep_rest(&ops[i], products, taken, &list[length - 1]) - 1;
-        found += taken;
+        if (!found) continue;
+        products[0]->begins_steps = products[found - 1]->ends_steps = 1;
+        qsort(products, (size_t)found, sizeof *products, by_offset);
+        length += sweep_rest(&ops[i], products, found, &list[length - 1]) - 1;
     }
     const int status = list && products ? FBP_OK : FBP_NO_MEMORY;
     free(products);

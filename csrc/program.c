@@ -254,7 +254,8 @@ static void run_batches(void *context, const fbp_member *given) {
     const job *j = context;
     fbp_ahead ahead[2] = {{0}};
     fbp_member self = *given, *member = &self;
-    self.ahead = ahead;
+    _Alignas(64) char unstepped[FBP_UNSTEPPED];
+    self.ahead = ahead, self.unstepped = unstepped;
     const fbp_program *p = j->program;
     const fbp_request *request = j->request;
     double penalty_value = 0;

@@ -18,6 +18,7 @@ typedef struct {
     fbp_barrier *barrier;
     char *scratch;           /* this member's own */
     struct fbp_ahead *ahead; /* inputs and targets that it will read soon; NULL: not known */
+    void *unstepped;         /* room for gradients that wait for their step */
 } fbp_member;
 
 /* Calls work(context, member) on each member; the floating-point environment is set (subnormals are zero)

@@ -67,16 +67,11 @@ static void block(const fbp_block *g) { run_tiles(g, tiles[g->a_step != 1], tile
 /* the same for a block with a step; A's columns are contiguous, rows of C are padded */
 static void step_block(const fbp_block *g) {
     static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
-    fbp_unstepped left = {.numbers = adam_numbers_of(g->step->adam),
-                          .to_m = (char *)g->step->m - (char *)g->step->parameters,
-                          .to_v = (char *)g->step->v - (char *)g->step->parameters};
-    g->step->unstepped = &left;
     run_tiles(g, step_tiles, rows);
-    step_rest(&left, left.parameters, left.gradient, left.left);
 }
-#define STEP_BLOCK step_block
+#define STEPS_OR_NULL(function) function
 #else
-#define STEP_BLOCK NULL
+#define STEPS_OR_NULL(function) NULL
 #endif
 
 /* VL rows of a group, of which the matrix may not have all: VL columns of the source, from rows of it */

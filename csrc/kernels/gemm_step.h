@@ -1,7 +1,8 @@
 /* Tiles of a weight gradient whose elements are used up by the optimizer: nobody else reads this gradient, so it is not
  * stored in its matrix. A tile leaves it in the first-level cache, and the next tile takes Adam's step with it between
  * its own multiply-adds: one vector for each p. Roots and divisions have a unit of their own, and what memory has to
- * bring was asked for a tile before, so that a step costs its few products and stores only. */
+ * bring was asked for a tile before, so that a step costs its few products and stores only. The last tile of a product
+ * leaves its gradient to the first one of the next. */
 #ifndef FBP_GEMM_STEP_H
 #define FBP_GEMM_STEP_H
 
@@ -47,6 +48,20 @@ static void step_rest(const fbp_unstepped *u, char *parameters, const real *grad
         end_step(u, parameters, begin_step(u, parameters, gradient));
         parameters += u->skip[left % 2];
     }
+}
+
+static void begin_steps(const fbp_step *step) {
+    fbp_unstepped *u = step->unstepped;
+    _Static_assert(sizeof *u <= FBP_UNSTEPPED, "");
+    u->numbers = adam_numbers_of(step->adam);
+    u->to_m = (char *)step->m - (char *)step->parameters;
+    u->to_v = (char *)step->v - (char *)step->parameters;
+    u->left = 0;
+}
+
+static void end_steps(const fbp_step *step) {
+    const fbp_unstepped *u = step->unstepped;
+    step_rest(u, u->parameters, u->gradient, u->left);
 }
 
 INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int64_t i0, int64_t j0, const real *b,

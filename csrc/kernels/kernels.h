@@ -61,8 +61,9 @@ typedef struct {
     fbp_adam adam;
     const void *gradients; /* the array that C is a part of */
     void *parameters, *m, *v;
-    void *unstepped; /* the kernel's own */
+    void *unstepped; /* FBP_UNSTEPPED bytes, a cache line's multiple: what a tile leaves to the next one */
 } fbp_step;
+enum { FBP_UNSTEPPED = 2048 };
 
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
  * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1.
@@ -157,8 +158,11 @@ typedef struct fbp_kernels {
 
     /* gemm_tile.h */
     void (*block)(const fbp_block *block);
-    /* gemm_step.h: for a weight gradient; NULL where registers are too few */
+    /* gemm_step.h: for weight gradients, between the beginning and the end of a member's steps; NULL where registers
+     * are too few */
+    void (*begin_steps)(const fbp_step *step);
     void (*step_block)(const fbp_block *block);
+    void (*end_steps)(const fbp_step *step);
     /* packs B[k, n] (element [p, j] at b[p * b_row + j * b_column], one stride is 1) into groups,
      * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
     void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);

@@ -36,7 +36,8 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
 void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *x = &op->operand[0], *dy = &op->operand[1], *dw = &op->operand[2], *db = &op->operand[3];
     fbp_step step;
-    if (op->step) step = fbp_step_of(op->step, batch);
+    if (op->step) step = fbp_step_of(op->step, batch, member);
+    if (op->begins_steps) batch->kernels->begin_steps(&step);
     fbp_gemm gemm = {
         .kernels = batch->kernels,
         .m = x->columns,
@@ -59,6 +60,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .whole_rows = 1, /* as the optimizer shares the flat arrays: gradients stay in the cache of who uses them */
     };
     fbp_gemm_share(&gemm, member);
+    if (op->ends_steps) batch->kernels->end_steps(&step);
     if (!present(db)) return;
     fbp_range share = fbp_share(dy->columns, batch->kernels->vector, member->size, member->index);
     int64_t skip = share.begin * (int64_t)batch->kernels->element;

@@ -55,7 +55,7 @@ static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64
 }
 
 /* optimizer.c: the step of a flat Adam, for a product that takes it */
-fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch);
+fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch, const fbp_member *member);
 
 /* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
 void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);

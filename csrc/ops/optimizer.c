@@ -28,8 +28,9 @@ static fbp_adam adam_itself_of(const fbp_op *op, const fbp_batch *batch) {
     return h;
 }
 
-fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch) {
+fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch, const fbp_member *member) {
     return (fbp_step){.adam = adam_itself_of(adam, batch),
+                      .unstepped = member->unstepped,
                       .parameters = at(&adam->operand[0], batch, 0),
                       .gradients = at(&adam->operand[1], batch, 0),
                       .m = at(&adam->operand[2], batch, 0),
