@@ -43,6 +43,9 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* a gradient that was last touched a step ago, with much in between */
     const int far = g->a_row == 1 && g->m * g->n * element > FAR;
 
+    /* Where A stays in the second-level cache, each group of B is packed just before its tiles. */
+    const int by_groups = pack_b && g->b_column != 1 && mc == g->m && g->k <= kernels->kc;
+
     fbp_block block = {.a_row = g->a_row,
                        .a_step = g->a_step,
                        .c_row = g->c_row,
@@ -55,8 +58,10 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
         for (int64_t p = 0; p == 0 || p < g->k; p += kernels->kc) {
             block.k = smaller(kernels->kc, g->k - p);
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
-            if (pack_b) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, scratch);
+            if (pack_b && !by_groups) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, scratch);
             block.b = pack_b ? scratch : b;
+            block.unpacked = by_groups ? b : NULL;
+            block.b_column = g->b_column;
             block.b_step = pack_b ? 0 : g->b_row;
             block.accumulate = p > 0 || g->accumulate;
             block.ask_for_c = p > 0 || far;

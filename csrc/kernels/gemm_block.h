@@ -20,6 +20,44 @@ INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
     return from;
 }
 
+/* VL rows of a group, of which the matrix may not have all: VL columns of the source, from rows of it */
+INLINE void pack_square(const real *b, ptrdiff_t row, int64_t columns, int64_t depth, real *out, ptrdiff_t width) {
+    vec r[VL];
+    load_transposed(b, row, columns, depth, r);
+    if (depth >= VL) {
+        UNROLL
+        for (int i = 0; i < VL; i++, out += width) {
+            __asm__("" : "+r"(out)); /* one register for it */
+            vec_store(out, r[i]);
+        }
+        return;
+    }
+    UNROLL
+    for (int i = 0; i < VL; i++)
+        if (i < depth) vec_store(out + i * width, r[i]);
+}
+
+/* `vectors` vectors of columns, of which the matrix has n at most */
+static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff_t b_row, ptrdiff_t b_column,
+                       real *out) {
+    const ptrdiff_t width = vectors * VL;
+    for (int64_t i = 0; i < width; i += VL, out += VL)
+        for (int64_t p = 0; p < k; p += b_column == 1 ? 1 : VL) {
+            if (b_column == 1)
+                vec_store(out + p * width, load_columns(b + p * b_row + i, n - i));
+            else
+                pack_square(b + i * b_column + p, b_column, n - i, k - p, out + p * width, width);
+        }
+}
+
+static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
+    for (int64_t j = 0; j < n;) {
+        const int vectors = group_vectors((n - j + VL - 1) / VL);
+        pack_group(k, n - j, vectors, (const real *)b + j * b_column, b_row, b_column, (real *)packed + j * k);
+        j += vectors * VL;
+    }
+}
+
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
@@ -31,8 +69,14 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
         int64_t width = (int64_t)vectors * VL;
         int columns = (int)(g->n - j < width ? g->n - j : width);
-        const real *b = (const real *)g->b + (g->b_step ? j : j * g->k);
+        const real *b = (const real *)g->b + (g->unpacked ? 0 : g->b_step ? j : j * g->k);
         ptrdiff_t b_step = g->b_step ? g->b_step : width;
+        const real *next = b + (g->b_step ? width : width * g->k);
+        if (g->unpacked) {
+            const real *unpacked = (const real *)g->unpacked + j * g->b_column;
+            pack_group(g->k, g->n - j, vectors, unpacked, 1, g->b_column, (real *)b);
+            next = unpacked + width * g->b_column;
+        }
         int64_t count = (g->m + most_rows[vectors - 1] - 1) / most_rows[vectors - 1];
         int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
         /* of the next group; a loop would end differently for every product, and be guessed wrong */
@@ -46,7 +90,7 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
             int64_t pauses = 0;
             if (t > 0 && t >= count - parts) {
                 const int64_t first = (t - (count - parts)) * (g->k >> halvings);
-                ahead = (const char *)(b + (g->b_step ? width : width * g->k) + first * b_step);
+                ahead = (const char *)(next + first * b_step);
                 pauses = parts - 1;
             } else if (t > 0 && g->a_step != 1) {
                 const char *later = take_ahead(g->ahead, g->k, &ahead_step);
@@ -73,39 +117,5 @@ static void step_block(const fbp_block *g) {
 #else
 #define STEPS_OR_NULL(function) NULL
 #endif
-
-/* VL rows of a group, of which the matrix may not have all: VL columns of the source, from rows of it */
-INLINE void pack_square(const real *b, ptrdiff_t row, int64_t columns, int64_t depth, real *out, ptrdiff_t width) {
-    vec r[VL];
-    load_transposed(b, row, columns, depth, r);
-    if (depth >= VL) {
-        UNROLL
-        for (int i = 0; i < VL; i++, out += width) {
-            __asm__("" : "+r"(out)); /* one register for it */
-            vec_store(out, r[i]);
-        }
-        return;
-    }
-    UNROLL
-    for (int i = 0; i < VL; i++)
-        if (i < depth) vec_store(out + i * width, r[i]);
-}
-
-static void pack(int64_t k, int64_t n, const void *matrix, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
-    const real *b = matrix;
-    for (int64_t j = 0; j < n;) {
-        const int vectors = group_vectors((n - j + VL - 1) / VL);
-        const int64_t width = (int64_t)vectors * VL;
-        real *out = (real *)packed + j * k;
-        for (int64_t i = j; i < j + width; i += VL, out += VL)
-            for (int64_t p = 0; p < k; p += b_column == 1 ? 1 : VL) {
-                if (b_column == 1)
-                    vec_store(out + p * width, load_columns(b + p * b_row + i, n - i));
-                else
-                    pack_square(b + i * b_column + p, b_column, n - i, k - p, out + p * width, width);
-            }
-        j += width;
-    }
-}
 
 #endif

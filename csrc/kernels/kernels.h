@@ -77,7 +77,9 @@ typedef struct {
     const void *a;
     ptrdiff_t a_row, a_step;
     const void *b;
-    ptrdiff_t b_step; /* 0: packed */
+    ptrdiff_t b_step;     /* 0: packed */
+    const void *unpacked; /* NULL, or where element [p, j] is at unpacked[p + j * b_column]: b is room for one group */
+    ptrdiff_t b_column;
     void *c;
     ptrdiff_t c_row;
     int accumulate;
