@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.engine import backend
 from fastbp.frames import as_frame, frame_library
 
 Array = NDArray[np.floating]
@@ -30,7 +31,6 @@ _KINDS = {
     "T": "text",
     "U": "text",
 }
-_CHUNK = 1 << 16  # elements checked for finiteness at once: few enough to stay in cache
 
 
 class Table(NamedTuple):
@@ -130,22 +130,11 @@ def require(allowed: NDArray[np.bool_], table: Table, rule: str) -> None:
 
 def require_finite(table: Table) -> None:
     """Raise ValueError if any value is NaN or infinite, or became so in the conversion."""
-    flat = table.values.reshape(-1)
-    wide = np.float32 if flat.dtype == np.float16 else None  # the sum of a chunk must not overflow
-    count, first = 0, 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, flat.size, _CHUNK):
-            chunk = flat[start : start + _CHUNK]
-            # One pass in cache and no temporary array: a sum is finite only if all its terms are.
-            if math.isfinite(np.add.reduce(chunk, dtype=wide)):
-                continue
-            bad = np.flatnonzero(~np.isfinite(chunk))
-            if bad.size and not count:
-                first = start + int(bad[0])
-            count += bad.size
-    if not count:
+    if backend.all_finite(table.values):
         return
-    index = _unravel(first, table.values.shape)
+    finite = np.isfinite(table.values)
+    count = finite.size - int(np.count_nonzero(finite))
+    index = _unravel(int(np.argmin(finite)), table.values.shape)
     original = table.original(index)
     kinds, advice = "NaN, infinite or missing", ""
     if _is_finite(original):

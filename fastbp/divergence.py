@@ -62,7 +62,7 @@ class Watch:
 
     def sees_fault(self, sums: Sums) -> bool:
         """Tell whether the loss or a weight is not finite any more."""
-        return not (math.isfinite(sums[0]) and _finite(self.network.parameters))
+        return not (math.isfinite(sums[0]) and backend.all_finite(self.network.parameters))
 
     def describe_fault(
         self, samples: Samples, order: NDArray[np.int64] | None, batch_size: int, before: int
@@ -121,7 +121,7 @@ class Watch:
             prefix = backend.compile(plan, network.parameters, network.gradients, network.state, counters)
             forward, arenas = ("gather", "forward", "output"), block.arenas()
             prefix.run(forward, 0, rows, inputs=arenas["inputs"], order=turns, outputs=result, training=True)
-            if not _finite(result):
+            if not backend.all_finite(result):
                 return f"an activation of layer {op.layer!r}"
         program = network._program(batch_size, columns, "training", block.inputs)
         all_but_update = ("gather", "gather_targets", "forward", "loss", "backward")
@@ -160,11 +160,6 @@ def _first_not_finite(network: Network, gradients: bool) -> str | None:
     layers = reversed(network.layers) if gradients else iter(network.layers)
     for layer in layers:
         for name, values in (layer.gradients if gradients else layer.parameters).items():
-            if not _finite(values):
+            if not backend.all_finite(values):
                 return f"{layer.name}.{name}"
     return None
-
-
-def _finite(values: Array) -> bool:
-    """Whether all values are finite."""
-    return bool(np.isfinite(values).all())

@@ -257,6 +257,7 @@ typedef struct fbp_kernels {
 
     /* reduce.h: out[j] = (accumulate ? out[j] : 0) + sum over rows of x[i, j], rows added in ascending order */
     void (*column_sum)(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, int accumulate, void *out);
+    int (*all_finite)(int64_t n, const void *x);
     /* sum of n elements in double, ascending order: x[0], x[1], ... or with an order x[order[0]], ... */
     double (*sum)(int64_t n, const void *x, const int64_t *order);
     /* sum of their squares in double, in an order that n fixes */

@@ -64,6 +64,21 @@ static double sum(int64_t n, const void *x, const int64_t *order) {
     return total;
 }
 
+/* A sum of products with 0 is 0, or NaN if a factor is infinite or NaN. */
+static int all_finite(int64_t n, const void *x) {
+    vec part[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL) UNROLL
+    for (int q = 0; q < 4; q++) part[q] += vec_load((const real *)x + i + q * VL) * vec_set(0);
+    for (span_t span = {i, n - i}; span.left > 0; span.offset += VL, span.left -= VL)
+        part[0] += load_span(x, span) * vec_set(0);
+    real lanes[VL];
+    vec_store(lanes, (part[0] + part[1]) + (part[2] + part[3]));
+    int finite = 1;
+    for (int k = 0; k < VL; k++) finite &= lanes[k] == 0;
+    return finite;
+}
+
 /* Eight sums side by side, so that the additions of one need not wait for those of another. */
 enum { SUM_LANES = 8 };
 

@@ -73,6 +73,7 @@ const fbp_kernels TABLE_NAME = {
     .elementwise_loss = elementwise_loss,
     .cross_entropy = cross_entropy,
     .column_sum = column_sum,
+    .all_finite = all_finite,
     .sum = sum,
     .sum_squares = sum_squares,
     .clip_value = clip_value,

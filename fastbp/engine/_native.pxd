@@ -49,6 +49,7 @@ cdef extern from "fastbp.h":
         ) noexcept nogil
         void (*permutation)(uint64_t, int64_t, int64_t, int64_t, int64_t *) noexcept nogil
         void (*column_sum)(int64_t, int64_t, const void *, ptrdiff_t, int, void *) noexcept nogil
+        int (*all_finite)(int64_t, const void *) noexcept nogil
 
     const char *const *fbp_isas()
     const fbp_kernels *fbp_find_kernels(const char *isa, size_t element)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -122,6 +123,9 @@ def _choose() -> tuple[str, ModuleType | None]:
     return "reference", None
 
 
+_REALS = (np.dtype(np.float32), np.dtype(np.float64))
+_CHUNK = 1 << 16  # elements checked at once: few enough to stay in cache
+
 NAME, _NATIVE = _choose()
 """Name of the interpreter in use: "native" or "reference"."""
 
@@ -153,6 +157,22 @@ def permutation(key: int, n: int) -> NDArray[np.int64]:
     order = np.empty(n, np.int64)
     _NATIVE.permutation(key, n, order)
     return order
+
+
+def all_finite(values: NDArray[Any]) -> bool:
+    """Tell whether no number is NaN or infinite."""
+    flags = values.flags
+    if _NATIVE is not None and values.dtype in _REALS and flags.c_contiguous and flags.aligned:
+        return bool(_NATIVE.all_finite(values))
+    flat = values.reshape(-1)
+    wide = np.float32 if flat.dtype == np.float16 else None  # the sum of a chunk must not overflow
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, flat.size, _CHUNK):
+            chunk = flat[start : start + _CHUNK]
+            # One pass in cache and no temporary array: a sum is finite only if all its terms are.
+            if not (math.isfinite(np.add.reduce(chunk, dtype=wide)) or np.isfinite(chunk).all()):
+                return False
+    return True
 
 
 def set_num_threads(limit: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp.engine import planner
+from fastbp.engine import backend, planner
 from fastbp.engine.plan import ELEMENTS, Op, Plan, Tensor
 from fastbp.engine.sparse import SparseRows
 from fastbp.layers import Dense
@@ -162,3 +162,19 @@ def test_arrays_that_change_behind_the_engine_do_no_harm(engine, dtype):
                 assert engine.name == "reference"
                 continue
             assert got[2].tolist() == [1, 0, 0] or (name, place) == ("starts", 2)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 63, 64, 65, 1000, 70_001])
+def test_one_number_that_is_not_finite_is_seen_anywhere(size, engine, dtype, rng):
+    values = rng.uniform(-1, 1, size).astype(dtype) * np.finfo(dtype).max
+    assert backend.all_finite(values)
+    for place in {0, size // 2, size - 1} & set(range(size)):
+        for number in (np.nan, np.inf, -np.inf):
+            kept, values[place] = values[place], number
+            assert not backend.all_finite(values)
+            values[place] = kept
+    assert backend.all_finite(values[::3])
+    halves = np.full(size, 60_000, np.float16)  # their sum is infinite
+    assert backend.all_finite(halves)
+    halves[-1:] = np.inf
+    assert backend.all_finite(halves) == (size == 0)

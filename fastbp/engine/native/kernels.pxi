@@ -90,3 +90,12 @@ def column_sum(x, out):
     cdef int64_t rows = x.shape[0], columns = x.shape[1]
     with nogil:
         kernels.column_sum(rows, columns, xb.view.buf, columns, 0, ob.view.buf)
+
+
+def all_finite(x):
+    cdef Buffer xb = _real(x, "x")
+    cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
+    cdef int finite
+    with nogil:
+        finite = kernels.all_finite(xb.size(), xb.view.buf)
+    return finite != 0
