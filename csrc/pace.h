@@ -15,6 +15,8 @@ typedef struct {
 
 /* Members for the next run, at most `most`. */
 int fbp_pace_size(fbp_pace *pace, int most);
+/* Rows of the next `left` ones, in batches of so many, that a run with `size` members is for: a trial is short. */
+int64_t fbp_pace_rows(const fbp_pace *pace, int size, int64_t batch, int64_t left);
 /* A run with `size` members took so many seconds for each row. */
 void fbp_pace_note(fbp_pace *pace, int size, int most, double seconds);
 

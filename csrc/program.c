@@ -318,19 +318,29 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
     const int worth = in_blocks(p) && most > p->schedule.lanes ? p->schedule.lanes : most;
     const int forced = worth == 1 || fbp_get_grain() == 0; /* somebody wants to see all of the team */
     fbp_pace *pace = &p->pace[asked(request, FBP_BACKWARD)];
-    const int size = forced ? worth : fbp_pace_size(pace, worth);
-    if (size > p->scratch_members) {
-        fbp_free(p->scratch);
-        p->scratch_members = 0;
-        p->scratch = fbp_allocate(bytes * (size_t)size);
-        if (!p->scratch) return FBP_NO_MEMORY;
-        p->scratch_members = size;
+    fbp_request part = *request;
+    for (int64_t left = request->count;;) {
+        const int size = forced ? worth : fbp_pace_size(pace, worth);
+        part.count = forced ? left : fbp_pace_rows(pace, size, batch, left);
+        left -= part.count;
+        part.goes_on = request->goes_on || left > 0;
+        if (size > p->scratch_members) {
+            fbp_free(p->scratch);
+            p->scratch_members = 0;
+            p->scratch = fbp_allocate(bytes * (size_t)size);
+            if (!p->scratch) return FBP_NO_MEMORY;
+            p->scratch_members = size;
+        }
+        result->loss_sum = result->weight_sum = 0;
+        job j = {p, &part, result};
+        const double begin = forced ? 0 : fbp_team_clock();
+        const int members = fbp_team_run(size, p->scratch, bytes, run_batches, &j);
+        if (!forced && part.count > 0)
+            fbp_pace_note(pace, members, worth, (fbp_team_clock() - begin) / (double)part.count);
+        if (left == 0) return FBP_OK;
+        part.first += part.count; /* whole batches */
+        part.loss_sum = result->loss_sum, part.weight_sum = result->weight_sum;
+        if (part.learning_rates) part.learning_rates += part.count / batch;
+        if (part.batch_losses) part.batch_losses += 2 * (part.count / batch);
     }
-    result->loss_sum = result->weight_sum = 0;
-    job j = {p, request, result};
-    const double begin = forced ? 0 : fbp_team_clock();
-    const int members = fbp_team_run(size, p->scratch, bytes, run_batches, &j);
-    if (!forced && request->count > 0)
-        fbp_pace_note(pace, members, worth, (fbp_team_clock() - begin) / (double)request->count);
-    return FBP_OK;
 }

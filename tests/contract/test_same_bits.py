@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import optimizers
+from fastbp import optimizers, schedules
 from fastbp.engine import backend
 from fastbp.layers import Dense, Dropout
 
@@ -95,3 +95,29 @@ if NATIVE:  # products of the reference are those of NumPy's BLAS, which round b
             fastbp.set_num_threads(threads)
             for call in (model.predict, model.forward, frozen):
                 assert call(X).tobytes() == expected, f"{call}, {threads} threads"
+
+
+def test_trials_of_other_teams_change_no_bit(engine, dtype):
+    """A team tries other sizes now and then, each on a few batches of a run: nothing says so but the time."""
+    rng = np.random.default_rng(5)
+    X, y, batch_size = rng.normal(size=(6000, 64)).astype(dtype), rng.integers(10, size=6000), 100
+    if engine.native:
+        engine.native.set_grain(-1)  # sizes are chosen, not forced
+    found = set()
+    for threads in (1, 2, 4) if engine.native else (1, 1):
+        fastbp.set_num_threads(threads)
+        model = fastbp.Sequential(
+            [Dense(256, "relu"), Dropout(0.3), Dense(10, "softmax")],
+            "cross_entropy",
+            optimizers.Adam(schedules.ExponentialDecay(0.01, decay_steps=20, decay_rate=0.9)),
+            input_size=64,
+            dtype=dtype,
+            seed=0,
+        )
+        network, losses = model._require_network(), np.empty((8, 60, 2))
+        for losses_of_epoch in losses:
+            network.train_batches(model._samples(X, y), np.arange(len(X)), 0, batch_size, losses_of_epoch)
+        model.fit(X, y, epochs=8, batch_size=batch_size)  # runs of 1, 10, 49 and then of 60 batches
+        arrays = network.parameters, network.gradients, network.state, network.counters, losses
+        found.add((b"".join(array.tobytes() for array in arrays), str(model.history.history)))
+    assert len(found) == 1
