@@ -306,6 +306,25 @@ static void run_batches(void *context, const fbp_member *given) {
     }
 }
 
+/* Scratch for so many members, of so many bytes each. */
+static int reserve(fbp_program *p, int members, size_t bytes) {
+    if (members <= p->scratch_members) return FBP_OK;
+    fbp_free(p->scratch);
+    p->scratch = fbp_allocate(bytes * (size_t)members);
+    p->scratch_members = p->scratch ? members : 0;
+    return p->scratch ? FBP_OK : FBP_NO_MEMORY;
+}
+
+/* Goes on to the positions behind a part, which is whole batches. */
+static void skip_part(fbp_request *part, const fbp_result *result, int64_t batch) {
+    const int64_t batches = part->count / batch;
+    part->first += part->count;
+    part->loss_sum = result->loss_sum, part->weight_sum = result->weight_sum;
+    if (part->learning_rates) part->learning_rates += batches;
+    if (part->batch_losses) part->batch_losses += 2 * batches;
+}
+
+/* As a rule in one part; a trial of another team is a part of its own. */
 int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *result) {
     double flops = 0;
     for (int i = 0; i < p->count; i++)
@@ -324,13 +343,7 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
         part.count = forced ? left : fbp_pace_rows(pace, size, batch, left);
         left -= part.count;
         part.goes_on = request->goes_on || left > 0;
-        if (size > p->scratch_members) {
-            fbp_free(p->scratch);
-            p->scratch_members = 0;
-            p->scratch = fbp_allocate(bytes * (size_t)size);
-            if (!p->scratch) return FBP_NO_MEMORY;
-            p->scratch_members = size;
-        }
+        if (reserve(p, size, bytes) != FBP_OK) return FBP_NO_MEMORY;
         result->loss_sum = result->weight_sum = 0;
         job j = {p, &part, result};
         const double begin = forced ? 0 : fbp_team_clock();
@@ -338,9 +351,6 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
         if (!forced && part.count > 0)
             fbp_pace_note(pace, members, worth, (fbp_team_clock() - begin) / (double)part.count);
         if (left == 0) return FBP_OK;
-        part.first += part.count; /* whole batches */
-        part.loss_sum = result->loss_sum, part.weight_sum = result->weight_sum;
-        if (part.learning_rates) part.learning_rates += part.count / batch;
-        if (part.batch_losses) part.batch_losses += 2 * (part.count / batch);
+        skip_part(&part, result, batch);
     }
 }
