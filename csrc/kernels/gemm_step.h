@@ -78,10 +78,11 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
+    const ptrdiff_t next = to_next(rows, g);
     int64_t p = g->k;
 #define MULTIPLY_ADD                                     \
     __asm__("" : "+r"(ahead)); /* see tile */            \
-    __builtin_prefetch(a + 2 * rows - 1);                \
+    __builtin_prefetch(a + next);                        \
     multiply_add(rows, vectors, a, NULL, b, ahead, acc); \
     p--, a += g->a_step, b += b_step;                    \
     ahead += p & pauses ? 0 : ahead_step

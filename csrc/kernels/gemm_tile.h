@@ -18,6 +18,8 @@
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
 
+enum { PAGE = 4096, NEXT_ROWS = 4 };
+
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
  * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
 INLINE int group_vectors(int64_t left) {
@@ -103,6 +105,14 @@ INLINE void multiply_add(const int rows, const int vectors, const real *a, const
     }
 }
 
+/* From an element of A's column to what a weight gradient asks for there: the last one of the next tile. Of rows that
+ * lie pages apart some further down are asked, which brings the translations of their addresses before this tile comes
+ * there. */
+INLINE ptrdiff_t to_next(const int rows, const fbp_block *g) {
+    const int apart = g->a_step * (ptrdiff_t)sizeof(real) > PAGE / 2;
+    return 2 * rows - 1 + (apart ? NEXT_ROWS * g->a_step : 0);
+}
+
 #define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
 
 /* padding is 0 and stays 0: the last vector has columns of C in its first lanes only */
@@ -137,10 +147,11 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
         acc[i][v] = (vec){0};
 
     anchors at = anchors_of(a, a_row); /* where rows are contiguous */
+    const ptrdiff_t next = to_next(rows, g);
     for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += p & pauses ? 0 : step) {
         __asm__("" : "+r"(ahead)); /* one register for it: the compiler would take one for each prefetch */
         if (a_walk) {
-            __builtin_prefetch(a + 2 * rows - 1);
+            __builtin_prefetch(a + next);
             multiply_add(rows, vectors, a, NULL, b, ahead, acc);
             a += g->a_step;
         } else {
