@@ -1,14 +1,17 @@
 #include "pace.h"
 
-/* As long as the best size stands, the time to the next trial doubles, from 1 run to 256: a machine that changes is
- * noticed within some 13 s of runs of 50 ms. */
-enum { MOST_RUNS = 256 };
-
 /* A trial is two runs of about so many seconds, or two batches: the first of them settles the caches. */
 static const double trial = 5e-4;
 
+/* Before it, training has taken so many times what the trial will take, or with a smaller team maybe twice that. As long
+ * as the best size stands, this time doubles from trial to trial, but not beyond so many seconds: a machine that changes
+ * is noticed. */
+static const double patience = 20, longest = 13;
+
 /* Another size has to be so much faster: noise alone changes nothing. */
 static const double enough = 0.97;
+
+static double larger(double a, double b) { return a > b ? a : b; }
 
 /* The other size that is worth a trial, or the same one if there is none. */
 static int rival(const fbp_pace *pace, int most) {
@@ -16,11 +19,17 @@ static int rival(const fbp_pace *pace, int most) {
     return pace->size <= most / 2 ? 2 * pace->size : most;
 }
 
-int fbp_pace_size(fbp_pace *pace, int most) {
+static int due(const fbp_pace *pace, int64_t batch) {
+    const double least = patience * 2 * larger(trial, (double)batch * pace->seconds);
+    const double wait = (double)pace->doubled * least;
+    return pace->seconds > 0 && pace->spent >= (wait < longest ? wait : larger(least, longest));
+}
+
+int fbp_pace_size(fbp_pace *pace, int most, int64_t batch) {
     if (most == 1) return 1;
-    if (pace->size == 0 || pace->size > most) *pace = (fbp_pace){.size = most, .interval = 1};
+    if (pace->size == 0 || pace->size > most) *pace = (fbp_pace){.size = most, .doubled = 1};
     if (rival(pace, most) == pace->size) pace->growing = !pace->growing;
-    return pace->seconds > 0 && pace->runs >= pace->interval ? rival(pace, most) : pace->size;
+    return due(pace, batch) ? rival(pace, most) : pace->size;
 }
 
 int64_t fbp_pace_rows(const fbp_pace *pace, int size, int64_t batch, int64_t left) {
@@ -29,21 +38,22 @@ int64_t fbp_pace_rows(const fbp_pace *pace, int size, int64_t batch, int64_t lef
     return rows < left ? rows : left;
 }
 
-void fbp_pace_note(fbp_pace *pace, int size, int most, double seconds) {
+void fbp_pace_note(fbp_pace *pace, int size, int most, int64_t batch, int64_t rows, double seconds) {
     const int settled = size == pace->last;
     pace->last = size;
+    if (size == pace->size) pace->spent += seconds;
     if (!settled) return;
+    const double each = seconds / (double)rows;
     if (size == pace->size) {
-        pace->runs++;
-        pace->seconds = pace->seconds > 0 ? 0.75 * pace->seconds + 0.25 * seconds : seconds;
+        pace->seconds = pace->seconds > 0 ? 0.75 * pace->seconds + 0.25 * each : each;
         return;
     }
-    if (size != rival(pace, most) || pace->runs < pace->interval) return; /* other teams left fewer threads */
-    pace->runs = 0;
-    if (seconds < enough * pace->seconds) {
-        pace->size = size, pace->interval = 1, pace->seconds = seconds;
+    if (size != rival(pace, most) || !due(pace, batch)) return; /* other teams left fewer threads */
+    pace->spent = 0;
+    if (each < enough * pace->seconds) {
+        pace->size = size, pace->doubled = 1, pace->seconds = each;
     } else {
         pace->growing = !pace->growing;
-        if (pace->interval < MOST_RUNS) pace->interval *= 2;
+        if (pace->doubled < 1 << 20) pace->doubled *= 2;
     }
 }

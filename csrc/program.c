@@ -339,7 +339,7 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
     fbp_pace *pace = &p->pace[asked(request, FBP_BACKWARD)];
     fbp_request part = *request;
     for (int64_t left = request->count;;) {
-        const int size = forced ? worth : fbp_pace_size(pace, worth);
+        const int size = forced ? worth : fbp_pace_size(pace, worth, batch);
         part.count = forced ? left : fbp_pace_rows(pace, size, batch, left);
         left -= part.count;
         part.goes_on = request->goes_on || left > 0;
@@ -349,7 +349,7 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
         const double begin = forced ? 0 : fbp_team_clock();
         const int members = fbp_team_run(size, p->scratch, bytes, run_batches, &j);
         if (!forced && part.count > 0)
-            fbp_pace_note(pace, members, worth, (fbp_team_clock() - begin) / (double)part.count);
+            fbp_pace_note(pace, members, worth, batch, part.count, fbp_team_clock() - begin);
         if (left == 0) return FBP_OK;
         skip_part(&part, result, batch);
     }

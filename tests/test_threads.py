@@ -212,36 +212,36 @@ if threads.backend.native():  # the reference leaves threads to NumPy
                 assert native.team_size(1e12) == 1
             assert native.team_size(1e12) == usual == 4
 
-    def sizes(most, seconds, runs=2000):
-        return threads.backend.native().team_sizes([most] * runs, seconds)
+    def sizes(limits, seconds, batches=500):
+        """Sizes of the teams of runs that take 50 ms times seconds(run, members)."""
+        return threads.backend.native().team_sizes(limits, lambda *run: 0.05 * seconds(*run), batches)
 
     def test_a_team_that_pays_stays_whole():
-        found = sizes(16, lambda run, members: 1 / members)
+        found = sizes([16] * 2000, lambda run, members: 1 / members)
         assert found[:2] == [16, 16]
         assert found.count(16) > 0.95 * len(found)
 
     def test_a_team_that_does_not_pay_is_given_up():
-        found = sizes(16, lambda run, members: 1 + 0.1 * members)
+        found = sizes([16] * 2000, lambda run, members: 1 + 0.1 * members)
         assert set(found[40:]) <= {1, 2}
         assert found[40:].count(1) > 0.95 * len(found[40:])
 
     def test_the_best_size_lies_between():
-        found = sizes(64, lambda run, members: 1 / members + members / 100)
+        found = sizes([64] * 2000, lambda run, members: 1 / members + members / 100)
         assert found[100:].count(8) + found[100:].count(16) > 0.9 * len(found[100:])
 
     def test_a_difference_within_the_noise_changes_nothing():
-        assert sizes(2, lambda run, members: 1 if members == 2 else 0.98).count(1) < 40
+        found = sizes([2] * 2000, lambda run, members: 1 if members == 2 else 0.98)
+        assert found.count(1) < 40
 
     def test_a_machine_that_changes_is_noticed():
-        found = sizes(2, lambda run, members: 1 if members == 1 else 0.5 if run < 1000 else 2)
+        found = sizes([2] * 2000, lambda run, members: 1 if members == 1 else 0.5 if run < 1000 else 2)
         assert found[900:1000].count(2) > 90
         assert found[1500:].count(1) > 480
 
     def test_a_lower_limit_starts_anew():
         limits = [16] * 100 + [5] * 200
-        found = threads.backend.native().team_sizes(
-            limits, lambda run, members: members if run > 99 else 1 / members
-        )
+        found = sizes(limits, lambda run, members: members if run > 99 else 1 / members)
         assert max(found[100:]) == 5
         assert found[150:].count(1) > 140
 
@@ -253,7 +253,12 @@ if threads.backend.native():  # the reference leaves threads to NumPy
             moved = len(last) < 2 or last[-2] != members
             return (3 if moved else 1) * (1 if members == 1 else 1.1)
 
-        assert sizes(2, seconds)[20:].count(2) < 60
+        assert sizes([2] * 2000, seconds)[20:].count(2) < 60
+
+    def test_a_trial_waits_until_it_costs_little():
+        found = sizes([2] * 1000, lambda run, members: 2 / members, batches=1)  # a run is a batch of 50 ms
+        trials = [run for run, members in enumerate(found) if members == 1]
+        assert trials[:4] == [40, 41, 123, 124]  # two batches each, after 2 and 4 s
 
     def test_models_in_two_threads_share_the_limit():
         native, limit = threads.backend.native(), 4

@@ -145,5 +145,5 @@ cdef extern from "pace.h" nogil:
     ctypedef struct fbp_pace:
         pass
 
-    int fbp_pace_size(fbp_pace *pace, int most)
-    void fbp_pace_note(fbp_pace *pace, int size, int most, double seconds)
+    int fbp_pace_size(fbp_pace *pace, int most, int64_t batch)
+    void fbp_pace_note(fbp_pace *pace, int size, int most, int64_t batch, int64_t rows, double seconds)

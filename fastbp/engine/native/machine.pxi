@@ -61,14 +61,14 @@ def get_grain():
     return fbp_get_grain()
 
 
-def team_sizes(limits, seconds):
-    """Sizes of the teams of runs with these limits, if run i with n members takes seconds(i, n)."""
+def team_sizes(limits, seconds, int64_t batches=1):
+    """Sizes of the teams of runs of so many batches, with these limits, if run i with n members takes seconds(i, n)."""
     cdef fbp_pace pace
     memset(&pace, 0, sizeof(pace))
     sizes = []
     for i, most in enumerate(limits):
-        sizes.append(fbp_pace_size(&pace, most))
-        fbp_pace_note(&pace, sizes[-1], most, seconds(i, sizes[-1]))
+        sizes.append(fbp_pace_size(&pace, most, 1))
+        fbp_pace_note(&pace, sizes[-1], most, 1, batches, seconds(i, sizes[-1]))
     return sizes
 
 
