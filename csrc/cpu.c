@@ -44,6 +44,17 @@ static int level(void) {
     return found;
 }
 
+static int is_intel(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx;
+}
+
+int fbp_few_translations(void) {
+    static _Atomic int known; /* 1: no, 2: yes */
+    if (!known) known = 1 + is_intel();
+    return known == 2;
+}
+
 static const struct {
     const fbp_kernels *f32, *f64;
     int level;
@@ -56,6 +67,8 @@ static const struct {
 extern const fbp_kernels fbp_kernels_neon_f32, fbp_kernels_neon_f64;
 
 static int level(void) { return 1; } /* part of the base architecture */
+
+int fbp_few_translations(void) { return 0; }
 
 static const struct {
     const fbp_kernels *f32, *f64;

@@ -17,6 +17,10 @@ enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
  * counts where a group of columns is made of whole ones. */
 enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
 
+/* Rows of B that lie an even number of pages apart use half of the sets that keep translations of addresses. Where a
+ * column of 1,024 of them fills those, B is packed earlier. */
+enum { TWO_PAGES = 1 << 13 };
+
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -31,7 +35,8 @@ size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_c
 static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
-    const int64_t few = kernels->group * element % LINE == 0 ? PACK_ROWS_OF_LINES : PACK_ROWS;
+    const int dear = g->b_row * element >= TWO_PAGES && fbp_few_translations();
+    const int64_t few = kernels->group * element % LINE == 0 && !dear ? PACK_ROWS_OF_LINES : PACK_ROWS;
     const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
     int64_t mc = g->m;

@@ -3,9 +3,9 @@
 /* A trial is two runs of about so many seconds, or two batches: the first of them settles the caches. */
 static const double trial = 5e-4;
 
-/* Before it, training has taken so many times what the trial will take, or with a smaller team maybe twice that. As long
- * as the best size stands, this time doubles from trial to trial, but not beyond so many seconds: a machine that changes
- * is noticed. */
+/* Before it, training has taken so many times what the trial will take, or with a smaller team maybe twice that. As
+ * long as the best size stands, this time doubles from trial to trial, but not beyond so many seconds: a machine that
+ * changes is noticed. */
 static const double patience = 20, longest = 13;
 
 /* Another size has to be so much faster: noise alone changes nothing. */

@@ -348,8 +348,7 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
         job j = {p, &part, result};
         const double begin = forced ? 0 : fbp_team_clock();
         const int members = fbp_team_run(size, p->scratch, bytes, run_batches, &j);
-        if (!forced && part.count > 0)
-            fbp_pace_note(pace, members, worth, batch, part.count, fbp_team_clock() - begin);
+        if (!forced && part.count > 0) fbp_pace_note(pace, members, worth, batch, part.count, fbp_team_clock() - begin);
         if (left == 0) return FBP_OK;
         skip_part(&part, result, batch);
     }
