@@ -62,7 +62,7 @@ def get_grain():
 
 
 def team_sizes(limits, seconds, int64_t batches=1):
-    """Sizes of the teams of runs of so many batches, with these limits, if run i with n members takes seconds(i, n)."""
+    """Sizes of teams under these limits, if run i, of so many batches, takes n members seconds(i, n)."""
     cdef fbp_pace pace
     memset(&pace, 0, sizeof(pace))
     sizes = []
