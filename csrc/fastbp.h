@@ -12,8 +12,9 @@ enum fbp_status { FBP_OK, FBP_NO_MEMORY, FBP_BAD_PLAN };
 const char *const *fbp_isas(void);
 /* Kernels by name and element size (4 or 8 bytes); NULL when this machine or build has no such. */
 const fbp_kernels *fbp_find_kernels(const char *isa, size_t element);
-/* Whether the processor keeps 2,048 translations of addresses (Intel) instead of 3,072 (AMD). A virtual machine often
- * has none but those of pages of 4 KiB, whatever pages it asked for, and does not say how many the processor keeps. */
+/* Whether the processor keeps few translations of addresses. It goes by the maker, Intel: virtual machines do not say
+ * how many there are, and some have none but those of pages of 4 KiB, whatever pages they asked for. Measured on one
+ * Xeon. */
 int fbp_few_translations(void);
 
 /* ---- threads (team.c) ---- */

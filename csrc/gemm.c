@@ -17,8 +17,8 @@ enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
  * counts where a group of columns is made of whole ones. */
 enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
 
-/* Rows of B that lie an even number of pages apart use half of the sets that keep translations of addresses. Where a
- * column of 1,024 of them fills those, B is packed earlier. */
+/* Rows of B so far apart cost translations of addresses: on processors that keep few, B is packed earlier. Rows of one
+ * page each cost nothing there. */
 enum { TWO_PAGES = 1 << 13 };
 
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */

@@ -61,7 +61,7 @@ def get_grain():
     return fbp_get_grain()
 
 
-def team_sizes(limits, seconds, int64_t batches=1):
+def team_sizes(limits, seconds, int64_t batches):
     """Sizes of teams under these limits, if run i, of so many batches, takes n members seconds(i, n)."""
     cdef fbp_pace pace
     memset(&pace, 0, sizeof(pace))
