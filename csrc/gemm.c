@@ -32,6 +32,14 @@ static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->
 
 size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_c(k) + 63) / 64 * 64; }
 
+/* Where the part of A begins whose first element is [i, p], and its order. */
+static const void *a_from(const fbp_gemm *g, int64_t i, int64_t p, const int64_t **order) {
+    const int by_rows = g->a_step == 1;
+    const int64_t row = by_rows ? i : p, column = by_rows ? p : i, skip = g->a_order ? 0 : row;
+    *order = g->a_order ? g->a_order + row : NULL;
+    return (const char *)g->a + (skip * (by_rows ? g->a_row : g->a_step) + column) * (ptrdiff_t)g->kernels->element;
+}
+
 static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
@@ -41,7 +49,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
     int64_t mc = g->m;
     if (g->m > kernels->mc) {
-        const int64_t most = kernels->mc * (kernels->kc / smaller(kernels->kc, g->k > 0 ? g->k : 1));
+        const int64_t more = kernels->kc / smaller(kernels->kc, g->k > 0 ? g->k : 1);
+        const int64_t most = smaller(kernels->mc * more, FBP_MOST_ROWS * 2 / 3);
         const int64_t count = (g->m + most / 2) / most;
         if (count > 1) mc = (g->m + count - 1) / count;
     }
@@ -73,7 +82,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             const int last = p + kernels->kc >= g->k;
             for (int64_t i = 0; i < g->m; i += mc) {
                 block.m = smaller(mc, g->m - i);
-                block.a = (const char *)g->a + (i * g->a_row + p * g->a_step) * element;
+                block.a = a_from(g, i, p, &block.a_order);
                 block.c = (char *)g->c + (i * g->c_row + j) * element;
                 fbp_epilogue epilogue;
                 block.epilogue = NULL;
@@ -130,7 +139,9 @@ static void run(const fbp_gemm *g, char *scratch) {
                                  .c_row = g->c_row,
                                  .accumulate = g->accumulate,
                                  .epilogue = g->epilogue};
-    if (g->n > FBP_NARROW) {
+    if (g->a_order) {
+        run_blocks(g, scratch);
+    } else if (g->n > FBP_NARROW) {
         if (g->k > 0 && g->k <= FBP_NARROW && g->k <= g->kernels->vector && !g->accumulate && !g->step)
             g->kernels->shallow(&product);
         else
@@ -169,7 +180,7 @@ void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
         g.epilogue = &epilogue;
     }
     g.m = rows.end - rows.begin, g.n = columns.end - columns.begin;
-    g.a = (const char *)g.a + rows.begin * g.a_row * element;
+    g.a = a_from(&g, rows.begin, 0, &g.a_order);
     g.b = (const char *)g.b + columns.begin * g.b_column * element;
     g.c = (char *)g.c + (rows.begin * g.c_row + columns.begin) * element;
     if (g.m && g.n) run(&g, member->scratch);

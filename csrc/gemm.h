@@ -10,7 +10,8 @@ typedef struct {
     int64_t m, n, k;
     const void *a; /* A[i, p] = a[i * a_row + p * a_step], one stride is 1 */
     ptrdiff_t a_row, a_step;
-    const void *b; /* B[p, j] = b[p * b_row + j * b_column], one stride is 1 */
+    const int64_t *a_order; /* NULL, or row r of A as it lies in memory is number a_order[r] */
+    const void *b;          /* B[p, j] = b[p * b_row + j * b_column], one stride is 1 */
     ptrdiff_t b_row, b_column;
     int a_padded; /* where the columns of A are contiguous: they may be read up to the end of a vector */
     int b_padded; /* rows of B may be read up to the end of a vector: it can be used where it lies */

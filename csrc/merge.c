@@ -7,20 +7,8 @@
 
 enum { SMALLEST = 1024 }; /* elements of a weight that is worth a step of its own */
 
-static int64_t end_of(const fbp_tensor *t) { return t->offset + (t->rows - 1) * t->stride + t->columns; }
-
 /* where the next matrix may begin */
 static int64_t after(const fbp_tensor *t) { return t->offset + t->rows * t->stride; }
-
-static int overlap(const fbp_tensor *a, const fbp_tensor *b) {
-    return a->arena == b->arena && a->offset < end_of(b) && b->offset < end_of(a);
-}
-
-static int mentions(const fbp_op *op, const fbp_tensor *t) {
-    for (int i = 0; i < FBP_OPERANDS; i++)
-        if (present(&op->operand[i]) && overlap(&op->operand[i], t)) return 1;
-    return 0;
-}
 
 /* Adam as the product knows it, over flat arrays */
 static int steps(const fbp_op *op) {
@@ -35,10 +23,10 @@ static int can_step(const fbp_kernels *kernels, const fbp_op *ops, int count, in
     weight.offset += ops[adam].operand[0].offset - all->offset;
     if (ops[product].kind != FBP_OP_dense_backward_weight || gradient->columns <= FBP_NARROW) return 0;
     if (gradient->rows * gradient->columns < SMALLEST || gradient->stride % kernels->vector) return 0;
-    if (gradient->offset < all->offset || after(gradient) > end_of(all)) return 0;
+    if (gradient->offset < all->offset || after(gradient) > fbp_end_of(all)) return 0;
     for (int i = 0; i < count; i++) {
         if (i == product || i == adam || ops[i].phase == FBP_INPUT_GRADIENT) continue;
-        if (mentions(&ops[i], gradient) || (i > product && i < adam && mentions(&ops[i], &weight))) return 0;
+        if (fbp_mentions(&ops[i], gradient) || (i > product && i < adam && fbp_mentions(&ops[i], &weight))) return 0;
     }
     return 1;
 }

@@ -6,6 +6,7 @@
 #include "fastbp.h"
 #include "gemm.h"
 #include "memory.h"
+#include "inputs.h"
 #include "merge.h"
 #include "ops/ops.h"
 #include "pace.h"
@@ -103,6 +104,7 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
         return FBP_NO_MEMORY;
     }
     memcpy(p->ops, ops, (size_t)count * sizeof *ops);
+    if (!shared) fbp_find_readers(kernels, p->ops, count); /* else other programs may read the workspace */
     if (!lanes && fbp_merge_steps(kernels, p->ops, count, &p->merged, &p->merged_count) != FBP_OK) {
         fbp_program_destroy(p);
         return FBP_NO_MEMORY;
@@ -179,7 +181,7 @@ static void execute(const fbp_program *p, const fbp_op *op, const fbp_batch *bat
         }
     }
     functions[op->kind](op, batch, member);
-    fbp_team_wait(member);
+    if (op->phase != FBP_GATHER || !op->in_place || !batch->in_place) fbp_team_wait(member);
 }
 
 /* Whether gradients may be used up: by this batch's own step, and the next batch has others. */
@@ -264,6 +266,7 @@ static void run_batches(void *context, const fbp_member *given) {
                        .order = request->order,
                        .training = request->training,
                        .seed = p->seed,
+                       .in_place = fbp_reads_in_place(request, in_blocks(p)),
                        .row_loss = p->row_loss,
                        .penalty = &penalty_value};
     memcpy(batch.arena, request->data, sizeof batch.arena);

@@ -64,28 +64,27 @@ static void end_steps(const fbp_step *step) {
     step_rest(u, u->parameters, u->gradient, u->left);
 }
 
-INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int64_t i0, int64_t j0, const real *b,
-                      ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {
+INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, const real *const *row, int64_t i0,
+                      int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,
+                      int columns) {
     fbp_unstepped *u = g->step->unstepped;
-    const real *a = (const real *)g->a + i0, *gradient = u->gradient;
+    const real *gradient = u->gradient;
     const real *c = (const real *)g->c + i0 * g->c_row + j0;
     char *parameters = u->parameters; /* of the tile before */
     char *own = (char *)g->step->parameters + ((const char *)c - (const char *)g->step->gradients);
-    const ptrdiff_t row = g->c_row * (ptrdiff_t)sizeof(real);
-    const ptrdiff_t skip[2] = {vectors == 2 ? VECTOR_BYTES : row, vectors == 2 ? row - VECTOR_BYTES : row};
+    const ptrdiff_t c_row = g->c_row * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t skip[2] = {vectors == 2 ? VECTOR_BYTES : c_row, vectors == 2 ? c_row - VECTOR_BYTES : c_row};
     const char *asked = own;
     vec acc[MAX_TILE_ROWS][VECTORS];
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    const ptrdiff_t next = to_next(rows, g);
+    const real *a = *row + i0;
     int64_t p = g->k;
-#define MULTIPLY_ADD                                     \
-    __asm__("" : "+r"(ahead)); /* see tile */            \
-    __builtin_prefetch(a + next);                        \
-    multiply_add(rows, vectors, a, NULL, b, ahead, acc); \
-    p--, a += g->a_step, b += b_step;                    \
-    ahead += p & pauses ? 0 : ahead_step
+#define MULTIPLY_ADD                                                 \
+    ONE_REGISTER(ahead);                                             \
+    multiply_add_column(rows, vectors, &a, &row, i0, b, ahead, acc); \
+    p--, b += b_step, ahead += ahead_step
     /* the steps are spread evenly: memory answers so many questions at a time only */
     const int64_t pairs = (u->left < p ? u->left : p) / 2, pause = pairs ? p / pairs - 2 : 0;
     const real *const last = gradient + 2 * pairs * VL;
@@ -120,11 +119,12 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, int
 
 // clang-format off
 #define STEP_TILE(walk, vectors, rows)                                                                             \
-    static void step_tile_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,            \
-                                             ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,            \
-                                             int64_t pauses, int columns) {                                        \
+    static void step_tile_##vectors##_##rows(const fbp_block *g, const real *const *row, int64_t i0, int64_t j0,   \
+                                             const real *b, ptrdiff_t b_step, const char *ahead,                   \
+                                             ptrdiff_t ahead_step, int64_t pauses, int columns) {                  \
+        (void)pauses;                                                                                              \
         if ((rows) <= STEP_ROWS(vectors))                                                                          \
-            step_tile(rows, vectors, g, i0, j0, b, b_step, ahead, ahead_step, pauses, columns);                    \
+            step_tile(rows, vectors, g, row, i0, j0, b, b_step, ahead, ahead_step, columns);                       \
     }
 EACH_ROWS(STEP_TILE, 1, 1) EACH_ROWS(STEP_TILE, 1, 2)
 

@@ -18,8 +18,6 @@
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
 
-enum { PAGE = 4096, NEXT_ROWS = 4 };
-
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
  * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
 INLINE int group_vectors(int64_t left) {
@@ -60,37 +58,16 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
-/* Where rows of A are that lie far apart: four pointers reach 14 of them by the factors that an address can have. Left
- * to itself the compiler multiplies the distance of two rows by every number and keeps the products on the stack. */
-enum { ANCHORS = 4 };
-static const int anchor_row[ANCHORS] = {0, 3, 5, 10};
-static const int anchor_of[MAX_TILE_ROWS] = {0, 0, 0, 1, 0, 2, 2, 1, 0, 2, 3, 1, 3, 2};
-static const int factor_of[MAX_TILE_ROWS] = {0, 1, 2, 0, 4, 0, 1, 4, 8, 4, 0, 8, 2, 8};
+/* Hides where a value came from: the compiler keeps it, instead of anything it could make of it before a loop. */
+#define ONE_REGISTER(value) __asm__("" : "+r"(value))
 
-typedef struct {
-    const char *row[ANCHORS];
-    ptrdiff_t step; /* bytes from one row to the next */
-} anchors;
+/* With more rows their addresses are read from memory for each p, which is free; spilling some of them is not. */
+enum { FEW_ROWS = 6 };
 
-INLINE anchors anchors_of(const real *a, ptrdiff_t a_row) {
-    anchors at = {.step = a_row * (ptrdiff_t)sizeof(real)};
-    UNROLL
-    for (int q = 0; q < ANCHORS; q++) at.row[q] = (const char *)a + anchor_row[q] * at.step;
-    return at;
-}
-
-INLINE void next_column(const int rows, anchors *at) {
-    UNROLL
-    for (int q = 0; q < ANCHORS; q++) {
-        if (anchor_row[q] >= rows) continue;
-        at->row[q] += sizeof(real);
-        __asm__("" : "+r"(at->row[q])); /* a register of its own */
-    }
-}
-
-/* acc += a column of A times a row of B; the column is contiguous, or its elements are `at` */
-INLINE void multiply_add(const int rows, const int vectors, const real *a, const anchors *at, const real *b,
-                         const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
+/* acc += a column of A times a row of B. a_walk: 1 when the column is contiguous, at `a`; 0 when its elements are
+ * number p of some rows. */
+INLINE void multiply_add(const int rows, const int vectors, const int a_walk, const real *a, const real *const *row,
+                         int64_t p, const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
     vec bv[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) {
@@ -99,18 +76,22 @@ INLINE void multiply_add(const int rows, const int vectors, const real *a, const
     }
     UNROLL
     for (int i = 0; i < rows; i++) {
-        const vec ai = vec_set(at ? *(const real *)(at->row[anchor_of[i]] + factor_of[i] * at->step) : a[i]);
+        const vec ai = vec_set(a_walk ? a[i] : row[i][p]);
         UNROLL
         for (int v = 0; v < vectors; v++) acc[i][v] += ai * bv[v];
     }
 }
 
-/* From an element of A's column to what a weight gradient asks for there: the last one of the next tile. Of rows that
- * lie pages apart some further down are asked, which brings the translations of their addresses before this tile comes
- * there. */
-INLINE ptrdiff_t to_next(const int rows, const fbp_block *g) {
-    const int apart = g->a_step * (ptrdiff_t)sizeof(real) > PAGE / 2;
-    return 2 * rows - 1 + (apart ? NEXT_ROWS * g->a_step : 0);
+/* The same for contiguous columns, each of them in a row of memory of its own, `i0` elements from its beginning. What
+ * the next tile needs there is asked for some rows further down, and the next row is looked up before it is used, so
+ * that translations of addresses and addresses are there in time. */
+enum { NEXT_ROWS = 4 };
+INLINE void multiply_add_column(const int rows, const int vectors, const real **a, const real *const **row, int64_t i0,
+                                const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
+    const real *next = *++*row;
+    __builtin_prefetch((*row)[NEXT_ROWS - 1] + i0 + 2 * rows - 1);
+    multiply_add(rows, vectors, 1, *a, *row, 0, b, ahead, acc);
+    *a = next + i0;
 }
 
 #define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
@@ -122,17 +103,13 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
     for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
 }
 
-/* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, 1 when its columns are; then each p is
- * another cache line, and the elements of the next tile are asked for. From `ahead` on lies what somebody will read
- * soon: `ahead_step` bytes further (along A's columns; else as far as a row of B) for each p, or for one of a few if
- * `pauses` is not 0 but one less than a power of two. */
-INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, int64_t i0, int64_t j0,
-                 const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
-                 int columns) {
-    const ptrdiff_t a_row = a_walk ? 1 : g->a_row;
-    /* a register of its own only where the addresses of A need few */
-    const ptrdiff_t step = a_walk ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
-    const real *a = (const real *)g->a + i0 * a_row;
+/* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, and `row` are those of the tile; 1 when
+ * its columns are, and `row` is one for each p: then each p is another cache line, and the elements of the next tile
+ * are asked for. From `ahead` on lies what somebody will read soon: `ahead_step` bytes further (along A's columns; else
+ * as far as a row of B) for each p, or for one of a few if `pauses` is not 0 but one less than a power of two. */
+INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, const real *const *row,
+                 int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,
+                 int64_t pauses, int columns) {
     vec acc[MAX_TILE_ROWS][VECTORS];
     if (g->ask_for_c) {
         const char *c = (const char *)((const real *)g->c + i0 * g->c_row + j0);
@@ -146,17 +123,21 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    anchors at = anchors_of(a, a_row); /* where rows are contiguous */
-    const ptrdiff_t next = to_next(rows, g);
-    for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += p & pauses ? 0 : step) {
-        __asm__("" : "+r"(ahead)); /* one register for it: the compiler would take one for each prefetch */
-        if (a_walk) {
-            __builtin_prefetch(a + next);
-            multiply_add(rows, vectors, a, NULL, b, ahead, acc);
-            a += g->a_step;
-        } else {
-            multiply_add(rows, vectors, NULL, &at, b, ahead, acc);
-            next_column(rows, &at);
+    const real *a = *row + i0; /* the first column, if it is contiguous */
+    if (a_walk) {
+        for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += ahead_step) {
+            ONE_REGISTER(ahead); /* for each prefetch of one p */
+            multiply_add_column(rows, vectors, &a, &row, i0, b, ahead, acc);
+        }
+    } else {
+        const ptrdiff_t step = b_step * (ptrdiff_t)sizeof(real);
+        for (int64_t p = 0, k = g->k; p < k; p++, b += b_step, ahead += p & pauses ? 0 : step) {
+            ONE_REGISTER(ahead);
+            if (rows > FEW_ROWS) {
+                ONE_REGISTER(row);
+                ONE_REGISTER(p);
+            }
+            multiply_add(rows, vectors, 0, a, row, p, b, ahead, acc);
         }
     }
 
@@ -203,15 +184,15 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
 
 // clang-format off
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
-typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,
-                           const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
+typedef void tile_function(const fbp_block *g, const real *const *row, int64_t i0, int64_t j0, const real *b,
+                           ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
 #define TILE(walk, vectors, rows)                                                                                  \
-    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,        \
-                                                 ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,        \
-                                                 int64_t pauses, int columns) {                                    \
+    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, const real *const *row, int64_t i0,           \
+                                                 int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead,   \
+                                                 ptrdiff_t ahead_step, int64_t pauses, int columns) {              \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, i0, j0, b, b_step, ahead, ahead_step, pauses,\
-                 columns);                                                                                         \
+            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, row, i0, j0, b, b_step, ahead, ahead_step,   \
+                 pauses, columns);                                                                                 \
     }
 #define EACH_ROWS(DO, walk, vectors)                                                                               \
     DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \

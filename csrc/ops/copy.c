@@ -142,7 +142,10 @@ static void copy_share(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
 }
 
 void fbp_op_gather(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    copy_share(&op->operand[0], &op->operand[1], batch, member);
+    if (op->in_place && batch->in_place)
+        look_ahead(&op->operand[0], &op->operand[1], batch, member);
+    else
+        copy_share(&op->operand[0], &op->operand[1], batch, member);
 }
 
 void fbp_op_scatter(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {

@@ -5,8 +5,25 @@
 /* rows end with whole vectors: columns <= stride holds for every tensor, so their padding is inside the row */
 static int padded(const fbp_tensor *t, const fbp_batch *batch) { return t->stride % batch->kernels->vector == 0; }
 
+/* Rows of the workspace, or samples where the caller has them. */
+typedef struct {
+    const void *first;
+    ptrdiff_t stride;
+    const int64_t *order;
+    int padded;
+} rows;
+
+static rows rows_of_x(const fbp_op *op, const fbp_batch *batch) {
+    const fbp_tensor *x = &op->operand[0];
+    if (!op->in_place || !batch->in_place) return (rows){at(x, batch, 0), x->stride, NULL, padded(x, batch)};
+    const int64_t *order = batch->order ? batch->order + batch->position : NULL;
+    const int64_t skip = order ? 0 : batch->position * x->columns;
+    return (rows){batch->arena[FBP_INPUTS] + skip * (int64_t)batch->kernels->element, x->columns, order, 0};
+}
+
 void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
-    const fbp_tensor *x = &op->operand[0], *w = &op->operand[1], *bias = &op->operand[2], *y = &op->operand[3];
+    const fbp_tensor *w = &op->operand[1], *bias = &op->operand[2], *y = &op->operand[3];
+    const rows x = rows_of_x(op, batch);
     fbp_epilogue epilogue = {
         .kind = FBP_BIAS_ACTIVATION,
         .activation = (int)op->attribute[0],
@@ -18,9 +35,10 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
         .m = batch->rows,
         .n = w->columns,
         .k = w->rows,
-        .a = at(x, batch, 0),
-        .a_row = x->stride,
+        .a = x.first,
+        .a_row = x.stride,
         .a_step = 1,
+        .a_order = x.order,
         .b = at(w, batch, 0),
         .b_row = w->stride,
         .b_column = 1,
@@ -35,6 +53,7 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
 
 void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *x = &op->operand[0], *dy = &op->operand[1], *dw = &op->operand[2], *db = &op->operand[3];
+    const rows samples = rows_of_x(op, batch);
     fbp_step step;
     if (op->step) step = fbp_step_of(op->step, batch, member);
     if (op->begins_steps) batch->kernels->begin_steps(&step);
@@ -43,10 +62,11 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .m = x->columns,
         .n = dy->columns,
         .k = batch->rows,
-        .a = at(x, batch, 0),
+        .a = samples.first,
         .a_row = 1,
-        .a_step = x->stride,
-        .a_padded = padded(x, batch),
+        .a_step = samples.stride,
+        .a_order = samples.order,
+        .a_padded = samples.padded,
         .b = at(dy, batch, 0),
         .b_row = dy->stride,
         .b_column = 1,

@@ -27,7 +27,8 @@ typedef struct {
     double *penalty;   /* of the parameters, beside the loss; the first member fills it in */
     fbp_table *tables; /* NULL: it is not known which rows of a table have a gradient */
     int table_count;
-    int follows; /* the last batch that went backward was one of this run */
+    int in_place; /* operations marked so read the inputs where they lie */
+    int follows;  /* the last batch that went backward was one of this run */
 } fbp_batch;
 
 enum {
@@ -52,6 +53,16 @@ static inline void *at(const fbp_tensor *t, const fbp_batch *batch, int64_t row)
 /* address of an element */
 static inline void *at_column(const fbp_tensor *t, const fbp_batch *batch, int64_t row, int64_t column) {
     return present(t) ? (char *)at(t, batch, row) + column * (int64_t)batch->kernels->element : NULL;
+}
+
+/* behind the last element */
+static inline int64_t fbp_end_of(const fbp_tensor *t) { return t->offset + (t->rows - 1) * t->stride + t->columns; }
+static inline int fbp_mentions(const fbp_op *op, const fbp_tensor *t) {
+    for (int i = 0; i < FBP_OPERANDS; i++) {
+        const fbp_tensor *other = &op->operand[i];
+        if (other->arena == t->arena && other->offset < fbp_end_of(t) && t->offset < fbp_end_of(other)) return 1;
+    }
+    return 0;
 }
 
 /* optimizer.c: the step of a flat Adam, for a product that takes it */
