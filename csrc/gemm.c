@@ -21,6 +21,8 @@ enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
  * page each cost nothing there. */
 enum { TWO_PAGES = 1 << 13 };
 
+enum { MOST_ROWS = 1024 }; /* of a block of A, as it lies in memory: kc and mc are no larger */
+
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -30,14 +32,24 @@ static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(
 /* of a narrow product, transposed */
 static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->nc + k->vector) * k->element; }
 
-size_t fbp_gemm_scratch(const fbp_kernels *k) { return (scratch_b(k) + scratch_c(k) + 63) / 64 * 64; }
+/* of a list of rows */
+static size_t scratch_rows(void) { return (MOST_ROWS + FBP_NEXT_ROWS) * sizeof(void *); }
 
-/* Where the part of A begins whose first element is [i, p], and its order. */
-static const void *a_from(const fbp_gemm *g, int64_t i, int64_t p, const int64_t **order) {
-    const int by_rows = g->a_step == 1;
-    const int64_t row = by_rows ? i : p, column = by_rows ? p : i, skip = g->a_order ? 0 : row;
-    *order = g->a_order ? g->a_order + row : NULL;
-    return (const char *)g->a + (skip * (by_rows ? g->a_row : g->a_step) + column) * (ptrdiff_t)g->kernels->element;
+size_t fbp_gemm_scratch(const fbp_kernels *k) {
+    return (scratch_b(k) + scratch_c(k) + scratch_rows() + LINE - 1) / LINE * LINE;
+}
+
+/* Lists rows of A, as it lies in memory, from number `first` and some column on. One by one: wider stores would keep
+ * the loads that follow at once waiting. */
+static const void *const *list_rows(const fbp_gemm *g, int64_t first, int64_t count, int64_t column, char *scratch) {
+    const void **rows = (const void **)(scratch + scratch_b(g->kernels) + scratch_c(g->kernels));
+    const ptrdiff_t element = (ptrdiff_t)g->kernels->element;
+    const ptrdiff_t step = (g->a_step == 1 ? g->a_row : g->a_step) * element;
+    const char *a = (const char *)g->a + column * element;
+    rows[0] = a; /* if there are none */
+    for (int64_t r = 0; r < count; r++) rows[r] = a + g->a_order[first + r] * step;
+    for (int64_t r = 0; r < FBP_NEXT_ROWS; r++) rows[count + r] = rows[r];
+    return rows;
 }
 
 static void run_blocks(const fbp_gemm *g, char *scratch) {
@@ -50,7 +62,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     int64_t mc = g->m;
     if (g->m > kernels->mc) {
         const int64_t more = kernels->kc / smaller(kernels->kc, g->k > 0 ? g->k : 1);
-        const int64_t most = smaller(kernels->mc * more, FBP_MOST_ROWS * 2 / 3);
+        const int64_t most = smaller(kernels->mc * more, MOST_ROWS * 2 / 3);
         const int64_t count = (g->m + most / 2) / most;
         if (count > 1) mc = (g->m + count - 1) / count;
     }
@@ -82,7 +94,11 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             const int last = p + kernels->kc >= g->k;
             for (int64_t i = 0; i < g->m; i += mc) {
                 block.m = smaller(mc, g->m - i);
-                block.a = a_from(g, i, p, &block.a_order);
+                if (g->a_order)
+                    block.rows =
+                        g->a_step == 1 ? list_rows(g, i, block.m, p, scratch) : list_rows(g, p, block.k, i, scratch);
+                else
+                    block.a = (const char *)g->a + (i * g->a_row + p * g->a_step) * element;
                 block.c = (char *)g->c + (i * g->c_row + j) * element;
                 fbp_epilogue epilogue;
                 block.epilogue = NULL;
@@ -125,7 +141,7 @@ static void run_transposed(const fbp_gemm *g, char *scratch) {
     }
 }
 
-static void run(const fbp_gemm *g, char *scratch) {
+static void run_product(const fbp_gemm *g, void (*kernel)(const fbp_product *)) {
     const fbp_product product = {.m = g->m,
                                  .n = g->n,
                                  .k = g->k,
@@ -139,20 +155,21 @@ static void run(const fbp_gemm *g, char *scratch) {
                                  .c_row = g->c_row,
                                  .accumulate = g->accumulate,
                                  .epilogue = g->epilogue};
-    if (g->a_order) {
+    kernel(&product);
+}
+
+static void run(const fbp_gemm *g, char *scratch) {
+    const int few_terms = g->k > 0 && g->k <= FBP_NARROW && g->k <= g->kernels->vector;
+    if (g->a_order)
         run_blocks(g, scratch);
-    } else if (g->n > FBP_NARROW) {
-        if (g->k > 0 && g->k <= FBP_NARROW && g->k <= g->kernels->vector && !g->accumulate && !g->step)
-            g->kernels->shallow(&product);
-        else
-            run_blocks(g, scratch);
-    } else if (g->a_step == 1) {
-        g->kernels->narrow(&product);
-    } else if (g->a_row == 1 && !g->epilogue) {
+    else if (g->n > FBP_NARROW && few_terms && !g->accumulate && !g->step)
+        run_product(g, g->kernels->shallow);
+    else if (g->n <= FBP_NARROW && g->a_step == 1)
+        run_product(g, g->kernels->narrow);
+    else if (g->n <= FBP_NARROW && g->a_row == 1 && !g->epilogue)
         run_transposed(g, scratch);
-    } else {
+    else
         run_blocks(g, scratch);
-    }
 }
 
 void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
@@ -180,7 +197,10 @@ void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
         g.epilogue = &epilogue;
     }
     g.m = rows.end - rows.begin, g.n = columns.end - columns.begin;
-    g.a = a_from(&g, rows.begin, 0, &g.a_order);
+    if (g.a_order && g.a_step == 1)
+        g.a_order += rows.begin;
+    else
+        g.a = (const char *)g.a + rows.begin * g.a_row * element;
     g.b = (const char *)g.b + columns.begin * g.b_column * element;
     g.c = (char *)g.c + (rows.begin * g.c_row + columns.begin) * element;
     if (g.m && g.n) run(&g, member->scratch);

@@ -170,7 +170,7 @@ static double penalty(const fbp_program *p, const fbp_batch *batch) {
 }
 
 /* The team shares the operation; after it all wait for each other. */
-static void execute(const fbp_program *p, const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
+static inline void execute(const fbp_program *p, const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     if (op->phase == FBP_UPDATE) {
         /* until all gradients of the step are there */
         if (batch->waiting < p->accumulation - 1 && op->kind != FBP_OP_accumulate) return;

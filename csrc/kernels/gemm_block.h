@@ -58,30 +58,13 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
     }
 }
 
-/* Where the rows of A begin, as it lies in memory: those of C, or one for each term of the sums; then the first ones
- * again, as a tile later will ask for them. */
-static void rows_of_a(const fbp_block *g, const real *row[FBP_MOST_ROWS + NEXT_ROWS]) {
-    const int a_walk = g->a_step != 1;
-    const int64_t count = a_walk ? g->k : g->m;
-    const ptrdiff_t step = a_walk ? g->a_step : g->a_row;
-    const real *a = g->a;
-    row[0] = a; /* where there are none */
-    if (g->a_order)
-        for (int64_t r = 0; r < count; r++) row[r] = a + g->a_order[r] * step;
-    else
-        for (int64_t r = 0; r < count; r++) row[r] = a + r * step;
-    for (int r = 0; r < NEXT_ROWS; r++) row[count + r] = row[r] + MAX_TILE_ROWS;
-}
-
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
  * a time only. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what
  * comes after this product. */
 INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE_ROWS], const int most_rows[VECTORS]) {
-    const int a_walk = g->a_step != 1, most_halvings = a_walk ? 0 : 3;
-    const real *row[FBP_MOST_ROWS + NEXT_ROWS];
-    rows_of_a(g, row);
+    const int along_columns = g->a_step != 1, most_halvings = along_columns ? 0 : 3;
     for (int64_t j = 0; j < g->n;) {
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
         int64_t width = (int64_t)vectors * VL;
@@ -109,12 +92,11 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
                 const int64_t first = (t - (count - parts)) * (g->k >> halvings);
                 ahead = (const char *)(next + first * b_step);
                 pauses = parts - 1;
-            } else if (t > 0 && a_walk) {
+            } else if (t > 0 && along_columns) {
                 const char *later = take_ahead(g->ahead, g->k, &ahead_step);
                 if (later) ahead = later;
             }
-            tile_function *const shape = shapes[vectors - 1][rows - 1];
-            shape(g, a_walk ? row : row + i, i, j, b, b_step, ahead, ahead_step, pauses, columns);
+            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
             i += rows;
         }
         j += width;
@@ -123,13 +105,13 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
 
 static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
-static void block(const fbp_block *g) { run_tiles(g, tiles[g->a_step != 1], tile_rows); }
+static void block(const fbp_block *g) { run_tiles(g, tiles[walk_of(g)], tile_rows); }
 
 #ifdef STEP_ROWS
 /* the same for a block with a step; A's columns are contiguous, rows of C are padded */
 static void step_block(const fbp_block *g) {
     static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
-    run_tiles(g, step_tiles, rows);
+    run_tiles(g, step_tiles[walk_of(g) == LISTED_COLUMNS], rows);
 }
 #define STEPS_OR_NULL(function) function
 #else

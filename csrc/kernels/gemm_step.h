@@ -64,12 +64,10 @@ static void end_steps(const fbp_step *step) {
     step_rest(u, u->parameters, u->gradient, u->left);
 }
 
-INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, const real *const *row, int64_t i0,
-                      int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,
-                      int columns) {
+INLINE void step_tile(const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0, int64_t j0,
+                      const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int columns) {
     fbp_unstepped *u = g->step->unstepped;
-    const real *gradient = u->gradient;
-    const real *c = (const real *)g->c + i0 * g->c_row + j0;
+    const real *gradient = u->gradient, *c = (const real *)g->c + i0 * g->c_row + j0;
     char *parameters = u->parameters; /* of the tile before */
     char *own = (char *)g->step->parameters + ((const char *)c - (const char *)g->step->gradients);
     const ptrdiff_t c_row = g->c_row * (ptrdiff_t)sizeof(real);
@@ -79,11 +77,11 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, con
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    const real *a = *row + i0;
+    column at = first_column(walk, rows, g, i0);
     int64_t p = g->k;
-#define MULTIPLY_ADD                                                 \
-    ONE_REGISTER(ahead);                                             \
-    multiply_add_column(rows, vectors, &a, &row, i0, b, ahead, acc); \
+#define MULTIPLY_ADD                                       \
+    ONE_REGISTER(ahead); /* see tile */                    \
+    multiply_add(walk, rows, vectors, &at, b, ahead, acc); \
     p--, b += b_step, ahead += ahead_step
     /* the steps are spread evenly: memory answers so many questions at a time only */
     const int64_t pairs = (u->left < p ? u->left : p) / 2, pause = pairs ? p / pairs - 2 : 0;
@@ -119,18 +117,20 @@ INLINE void step_tile(const int rows, const int vectors, const fbp_block *g, con
 
 // clang-format off
 #define STEP_TILE(walk, vectors, rows)                                                                             \
-    static void step_tile_##vectors##_##rows(const fbp_block *g, const real *const *row, int64_t i0, int64_t j0,   \
-                                             const real *b, ptrdiff_t b_step, const char *ahead,                   \
-                                             ptrdiff_t ahead_step, int64_t pauses, int columns) {                  \
+    static void step_tile_##walk##_##vectors##_##rows(                                                             \
+        const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,       \
+        const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {                                    \
         (void)pauses;                                                                                              \
         if ((rows) <= STEP_ROWS(vectors))                                                                          \
-            step_tile(rows, vectors, g, row, i0, j0, b, b_step, ahead, ahead_step, columns);                       \
+            step_tile(walk, rows, vectors, g, i0, j0, b, b_step, ahead, ahead_step, columns);                 \
     }
-EACH_ROWS(STEP_TILE, 1, 1) EACH_ROWS(STEP_TILE, 1, 2)
+EACH_ROWS(STEP_TILE, COLUMNS, 1) EACH_ROWS(STEP_TILE, COLUMNS, 2)
+EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 1) EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 2)
 
-#define STEP_TILE_ENTRY(walk, vectors, rows) step_tile_##vectors##_##rows,
-static tile_function *const step_tiles[VECTORS][MAX_TILE_ROWS] = {
-    {EACH_ROWS(STEP_TILE_ENTRY, 1, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, 1, 2)}
+#define STEP_TILE_ENTRY(walk, vectors, rows) step_tile_##walk##_##vectors##_##rows,
+static tile_function *const step_tiles[2][VECTORS][MAX_TILE_ROWS] = {
+    {{EACH_ROWS(STEP_TILE_ENTRY, COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, COLUMNS, 2)}},
+    {{EACH_ROWS(STEP_TILE_ENTRY, LISTED_COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, LISTED_COLUMNS, 2)}},
 };
 // clang-format on
 #endif

@@ -10,10 +10,10 @@
 #define FBP_GEMM_TILE_H
 
 #include "activation.h"
+#include "gemm_column.h"
 #include "kernels.h"
 
 #define GROUP (VECTORS * VL)
-#define MAX_TILE_ROWS 14
 
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
@@ -58,40 +58,23 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
-/* Hides where a value came from: the compiler keeps it, instead of anything it could make of it before a loop. */
-#define ONE_REGISTER(value) __asm__("" : "+r"(value))
-
-/* With more rows their addresses are read from memory for each p, which is free; spilling some of them is not. */
-enum { FEW_ROWS = 6 };
-
-/* acc += a column of A times a row of B. a_walk: 1 when the column is contiguous, at `a`; 0 when its elements are
- * number p of some rows. */
-INLINE void multiply_add(const int rows, const int vectors, const int a_walk, const real *a, const real *const *row,
-                         int64_t p, const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
+/* acc += a column of A times a row of B; goes on to the next column */
+INLINE void multiply_add(const int walk, const int rows, const int vectors, column *at, const real *b,
+                         const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
     vec bv[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) {
         bv[v] = vec_load(b + v * VL);
         if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VECTOR_BYTES);
     }
+    ask_for_next_tile(walk, rows, at);
     UNROLL
     for (int i = 0; i < rows; i++) {
-        const vec ai = vec_set(a_walk ? a[i] : row[i][p]);
+        const vec ai = vec_set(*element(walk, at, i));
         UNROLL
         for (int v = 0; v < vectors; v++) acc[i][v] += ai * bv[v];
     }
-}
-
-/* The same for contiguous columns, each of them in a row of memory of its own, `i0` elements from its beginning. What
- * the next tile needs there is asked for some rows further down, and the next row is looked up before it is used, so
- * that translations of addresses and addresses are there in time. */
-enum { NEXT_ROWS = 4 };
-INLINE void multiply_add_column(const int rows, const int vectors, const real **a, const real *const **row, int64_t i0,
-                                const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
-    const real *next = *++*row;
-    __builtin_prefetch((*row)[NEXT_ROWS - 1] + i0 + 2 * rows - 1);
-    multiply_add(rows, vectors, 1, *a, *row, 0, b, ahead, acc);
-    *a = next + i0;
+    next_column(walk, rows, at);
 }
 
 #define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
@@ -103,13 +86,15 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
     for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
 }
 
-/* One tile of whole vectors. a_walk: 0 when A's rows are contiguous along p, and `row` are those of the tile; 1 when
- * its columns are, and `row` is one for each p: then each p is another cache line, and the elements of the next tile
- * are asked for. From `ahead` on lies what somebody will read soon: `ahead_step` bytes further (along A's columns; else
- * as far as a row of B) for each p, or for one of a few if `pauses` is not 0 but one less than a power of two. */
-INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_block *g, const real *const *row,
-                 int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,
-                 int64_t pauses, int columns) {
+/* One tile of whole vectors. From `ahead` on lies what somebody will read soon: `ahead_step` bytes further (along A's
+ * columns; else as far as a row of B) for each p, or along rows for one of a few if `pauses` is not 0 but one less than
+ * a power of two. */
+INLINE void tile(const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0, int64_t j0,
+                 const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
+                 int columns) {
+    const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
+    /* a register of its own only where the addresses of A need few */
+    const ptrdiff_t step = along_columns ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     vec acc[MAX_TILE_ROWS][VECTORS];
     if (g->ask_for_c) {
         const char *c = (const char *)((const real *)g->c + i0 * g->c_row + j0);
@@ -123,22 +108,10 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
-    const real *a = *row + i0; /* the first column, if it is contiguous */
-    if (a_walk) {
-        for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += ahead_step) {
-            ONE_REGISTER(ahead); /* for each prefetch of one p */
-            multiply_add_column(rows, vectors, &a, &row, i0, b, ahead, acc);
-        }
-    } else {
-        const ptrdiff_t step = b_step * (ptrdiff_t)sizeof(real);
-        for (int64_t p = 0, k = g->k; p < k; p++, b += b_step, ahead += p & pauses ? 0 : step) {
-            ONE_REGISTER(ahead);
-            if (rows > FEW_ROWS) {
-                ONE_REGISTER(row);
-                ONE_REGISTER(p);
-            }
-            multiply_add(rows, vectors, 0, a, row, p, b, ahead, acc);
-        }
+    column at = first_column(walk, rows, g, i0);
+    for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
+        ONE_REGISTER(ahead); /* the compiler would take one for each prefetch */
+        multiply_add(walk, rows, vectors, &at, b, ahead, acc);
     }
 
     if (columns < vectors * VL && !g->padded) {
@@ -172,7 +145,7 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
                 acc[i][v] = (vec)((ivec)acc[i][v] & ~(ivec)(vec_load(saved + i * e->saved_row + v * VL) <= 0));
         }
     }
-    if (!a_walk && e && e->activation == FBP_tanh && e->kind == FBP_DERIVATIVE) {
+    if (!along_columns && e && e->activation == FBP_tanh && e->kind == FBP_DERIVATIVE) {
         const real *saved = (const real *)e->saved + i0 * e->saved_row + j0;
         FOR_EACH_ACCUMULATOR
             acc[i][v] *= derivative_vec(FBP_tanh, vec_set(0), vec_load(saved + i * e->saved_row + v * VL));
@@ -184,27 +157,27 @@ INLINE void tile(const int rows, const int vectors, const int a_walk, const fbp_
 
 // clang-format off
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
-typedef void tile_function(const fbp_block *g, const real *const *row, int64_t i0, int64_t j0, const real *b,
+typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b,
                            ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
 #define TILE(walk, vectors, rows)                                                                                  \
-    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, const real *const *row, int64_t i0,           \
-                                                 int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead,   \
+    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead,   \
                                                  ptrdiff_t ahead_step, int64_t pauses, int columns) {              \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(rows, (vectors) <= VECTORS ? (vectors) : 1, walk, g, row, i0, j0, b, b_step, ahead, ahead_step,   \
+            tile(walk, rows, (vectors) <= VECTORS ? (vectors) : 1, g, i0, j0, b, b_step, ahead, ahead_step,   \
                  pauses, columns);                                                                                 \
     }
 #define EACH_ROWS(DO, walk, vectors)                                                                               \
     DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
     DO(walk, vectors, 6) DO(walk, vectors, 7) DO(walk, vectors, 8) DO(walk, vectors, 9) DO(walk, vectors, 10)       \
     DO(walk, vectors, 11) DO(walk, vectors, 12) DO(walk, vectors, 13) DO(walk, vectors, 14)
-EACH_ROWS(TILE, 0, 1) EACH_ROWS(TILE, 0, 2) EACH_ROWS(TILE, 0, 3)
-EACH_ROWS(TILE, 1, 1) EACH_ROWS(TILE, 1, 2) EACH_ROWS(TILE, 1, 3)
+#define EACH_TILE(walk) EACH_ROWS(TILE, walk, 1) EACH_ROWS(TILE, walk, 2) EACH_ROWS(TILE, walk, 3)
+EACH_TILE(ROWS) EACH_TILE(COLUMNS) EACH_TILE(LISTED_ROWS) EACH_TILE(LISTED_COLUMNS)
 
 #define TILE_ENTRY(walk, vectors, rows) tile_##walk##_##vectors##_##rows,
-static tile_function *const tiles[2][3][MAX_TILE_ROWS] = {
-    {{EACH_ROWS(TILE_ENTRY, 0, 1)}, {EACH_ROWS(TILE_ENTRY, 0, 2)}, {EACH_ROWS(TILE_ENTRY, 0, 3)}},
-    {{EACH_ROWS(TILE_ENTRY, 1, 1)}, {EACH_ROWS(TILE_ENTRY, 1, 2)}, {EACH_ROWS(TILE_ENTRY, 1, 3)}},
+#define TILE_ENTRIES(walk)                                                                                         \
+    {{EACH_ROWS(TILE_ENTRY, walk, 1)}, {EACH_ROWS(TILE_ENTRY, walk, 2)}, {EACH_ROWS(TILE_ENTRY, walk, 3)}}
+static tile_function *const tiles[WALKS][3][MAX_TILE_ROWS] = {
+    TILE_ENTRIES(ROWS), TILE_ENTRIES(COLUMNS), TILE_ENTRIES(LISTED_ROWS), TILE_ENTRIES(LISTED_COLUMNS)
 };
 // clang-format on
 

@@ -66,19 +66,19 @@ typedef struct {
 enum { FBP_UNSTEPPED = 2048 };
 
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
- * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1. Its rows in memory, of the other stride, are at
- * most FBP_MOST_ROWS; with a_order row r is number a_order[r].
+ * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1. Or its rows in memory, which are contiguous, are
+ * listed: then only `a_step`, 1 or not, tells whether they are rows of A or its columns.
  * B comes in column groups (see fbp_kernels.group): group g starts at column j(g) and holds its
  * element [p, j] at b + j(g) * b_group + p * b_step(g) + (j - j(g)).
  *   packed:   b_group = k (groups one after another), b_step(g) = padded width of the group
  *   in place: b_group = 1, b_step = the stride of the matrix; reads run past column n up to the
  *             end of the vector, so that the memory behind the last row must be readable. */
-enum { FBP_MOST_ROWS = 1024 };
+enum { FBP_NEXT_ROWS = 4 };
 typedef struct {
     int64_t m, n, k;
     const void *a;
     ptrdiff_t a_row, a_step;
-    const int64_t *a_order; /* or NULL */
+    const void *const *rows; /* NULL, or where they begin; behind them the first FBP_NEXT_ROWS again */
     const void *b;
     ptrdiff_t b_step;     /* 0: packed */
     const void *unpacked; /* NULL, or where element [p, j] is at unpacked[p + j * b_column]: b is room for one group */
