@@ -17,9 +17,9 @@ enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
  * counts where a group of columns is made of whole ones. */
 enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
 
-/* Rows of B so far apart cost translations of addresses: on processors that keep few, B is packed earlier. Rows of one
- * page each cost nothing there. */
-enum { TWO_PAGES = 1 << 13 };
+/* Rows so far apart cost translations of addresses. On processors that keep few, a B of such rows is packed earlier
+ * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
+enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11 };
 
 enum { MOST_ROWS = 1024 }; /* of a block of A, as it lies in memory: kc and mc are no larger */
 
@@ -74,6 +74,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
 
     fbp_block block = {.a_row = g->a_row,
                        .a_step = g->a_step,
+                       .far_rows = g->a_step * element > HALF_A_PAGE && fbp_few_translations(),
                        .c_row = g->c_row,
                        .padded = g->c_padded,
                        .ahead = g->ahead,

@@ -20,10 +20,9 @@ static const int anchor_row[ANCHORS] = {0, 3, 5, 10};
 static const int anchor_of[MAX_TILE_ROWS] = {0, 0, 0, 1, 0, 2, 2, 1, 0, 2, 3, 1, 3, 2};
 static const int factor_of[MAX_TILE_ROWS] = {0, 1, 2, 0, 4, 0, 1, 4, 8, 4, 0, 8, 2, 8};
 
-/* Along columns each step is another cache line, and what the next tile needs there is asked for: of rows that lie
- * pages apart, and of listed ones, some further down, which brings the translations of their addresses before this tile
- * comes there. */
-enum { PAGE = 4096 };
+/* Along columns each step is another cache line, and what the next tile needs there is asked for: of rows whose
+ * addresses are dear, and of listed ones, some further down, which brings the translations before this tile comes
+ * there. */
 
 typedef struct {
     const char *anchor[ANCHORS]; /* ROWS */
@@ -47,7 +46,7 @@ INLINE column first_column(const int walk, const int rows, const fbp_block *g, i
         const ptrdiff_t to_last = (2 * rows - 1) * (ptrdiff_t)sizeof(real); /* of the next tile */
         at.column = (const real *)g->a + i0;
         at.step = g->a_step * (ptrdiff_t)sizeof(real);
-        at.next = to_last + (at.step > PAGE / 2 ? FBP_NEXT_ROWS * at.step : 0);
+        at.next = to_last + (g->far_rows ? FBP_NEXT_ROWS * at.step : 0);
     }
     if (walk == LISTED_ROWS) at.row = row + i0, at.skip = 0;
     if (walk == LISTED_COLUMNS) at.row = row, at.skip = i0, at.column = *row + i0;

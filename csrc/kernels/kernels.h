@@ -78,6 +78,7 @@ typedef struct {
     int64_t m, n, k;
     const void *a;
     ptrdiff_t a_row, a_step;
+    int far_rows;            /* along A's columns, translations of addresses are dear */
     const void *const *rows; /* NULL, or where they begin; behind them the first FBP_NEXT_ROWS again */
     const void *b;
     ptrdiff_t b_step;     /* 0: packed */
