@@ -63,7 +63,8 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
  * a time only. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what
  * comes after this product. */
-INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE_ROWS], const int most_rows[VECTORS]) {
+INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *plain,
+                      const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, most_halvings = along_columns ? 0 : 3;
     for (int64_t j = 0; j < g->n;) {
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
@@ -83,6 +84,7 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
         const int some_halvings = 63 - __builtin_clzll((uint64_t)(count - 1) | 1);
         const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
         const int64_t parts = 1 << halvings;
+        const tile_shapes *shapes = plain && columns == width ? plain : any;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
@@ -96,7 +98,7 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
                 const char *later = take_ahead(g->ahead, g->k, &ahead_step);
                 if (later) ahead = later;
             }
-            shapes[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
+            (*shapes)[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
             i += rows;
         }
         j += width;
@@ -105,13 +107,16 @@ INLINE void run_tiles(const fbp_block *g, tile_function *const shapes[][MAX_TILE
 
 static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
-static void block(const fbp_block *g) { run_tiles(g, tiles[walk_of(g)], tile_rows); }
+static void block(const fbp_block *g) {
+    const int walk = walk_of(g), plain = g->a_step != 1 && g->k >= LAST && !g->accumulate && !g->epilogue;
+    run_tiles(g, &tiles[walk], plain ? &plain_tiles[walk == LISTED_COLUMNS] : NULL, tile_rows);
+}
 
 #ifdef STEP_ROWS
 /* the same for a block with a step; A's columns are contiguous, rows of C are padded */
 static void step_block(const fbp_block *g) {
     static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
-    run_tiles(g, step_tiles[walk_of(g) == LISTED_COLUMNS], rows);
+    run_tiles(g, &step_tiles[walk_of(g) == LISTED_COLUMNS], NULL, rows);
 }
 #define STEPS_OR_NULL(function) function
 #else

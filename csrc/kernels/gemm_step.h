@@ -78,7 +78,8 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
         acc[i][v] = (vec){0};
 
     column at = first_column(walk, rows, g, i0);
-    int64_t p = g->k;
+    const int plain = columns == vectors * VL && !g->accumulate && g->k >= LAST;
+    int64_t p = plain ? g->k - LAST : g->k;
 #define MULTIPLY_ADD                                       \
     ONE_REGISTER(ahead); /* see tile */                    \
     multiply_add(walk, rows, vectors, &at, b, ahead, acc); \
@@ -105,12 +106,16 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
     step_rest(u, parameters, gradient, u->left - 2 * pairs);
 #undef MULTIPLY_ADD
 
-    if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
-    if (g->accumulate)
+    if (plain) {
+        last_columns(walk, rows, vectors, at, b, b_step, acc, u->gradient, vectors * VL);
+    } else {
+        if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
+        if (g->accumulate)
+            FOR_EACH_ACCUMULATOR
+                acc[i][v] += vec_load(c + i * g->c_row + v * VL);
         FOR_EACH_ACCUMULATOR
-            acc[i][v] += vec_load(c + i * g->c_row + v * VL);
-    FOR_EACH_ACCUMULATOR
-        vec_store(u->gradient + (i * vectors + v) * VL, acc[i][v]);
+            vec_store(u->gradient + (i * vectors + v) * VL, acc[i][v]);
+    }
     u->parameters = own, u->left = rows * vectors;
     u->skip[0] = skip[0], u->skip[1] = skip[1];
 }
@@ -128,7 +133,7 @@ EACH_ROWS(STEP_TILE, COLUMNS, 1) EACH_ROWS(STEP_TILE, COLUMNS, 2)
 EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 1) EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 2)
 
 #define STEP_TILE_ENTRY(walk, vectors, rows) step_tile_##walk##_##vectors##_##rows,
-static tile_function *const step_tiles[2][VECTORS][MAX_TILE_ROWS] = {
+static const tile_shapes step_tiles[2] = {
     {{EACH_ROWS(STEP_TILE_ENTRY, COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, COLUMNS, 2)}},
     {{EACH_ROWS(STEP_TILE_ENTRY, LISTED_COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, LISTED_COLUMNS, 2)}},
 };

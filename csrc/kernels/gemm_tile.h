@@ -77,6 +77,32 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, colu
     next_column(walk, rows, at);
 }
 
+/* The last columns of A are multiplied row by row, and each row is stored at once. Stores that follow each other keep
+ * the multipliers waiting, 28 of them for 48 cycles; two after every fourth multiply-add cost nothing. */
+enum { LAST = 2 };
+INLINE void last_columns(const int walk, const int rows, const int vectors, column at, const real *b, ptrdiff_t b_step,
+                         vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
+    column after = at;
+    ask_for_next_tile(walk, rows, &at);
+    next_column(walk, 0, &after);
+    ask_for_next_tile(walk, rows, &after);
+    vec last[VECTORS];
+    UNROLL
+    for (int v = 0; v < vectors; v++) last[v] = vec_load(b + b_step + v * VL);
+    UNROLL
+    for (int i = 0; i < rows; i++, out += out_row) {
+        const vec first = vec_set(*element(walk, &at, i)), second = vec_set(*element_after(walk, &at, i));
+        ONE_REGISTER(b); /* there are registers for one row of B, the other one is read from memory */
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            acc[i][v] += first * vec_load(b + v * VL);
+            acc[i][v] += second * last[v];
+        }
+        UNROLL
+        for (int v = 0; v < vectors; v++) vec_store(out + v * VL, acc[i][v]);
+    }
+}
+
 #define FOR_EACH_ACCUMULATOR UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)
 
 /* padding is 0 and stays 0: the last vector has columns of C in its first lanes only */
@@ -86,11 +112,11 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
     for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
 }
 
-/* One tile of whole vectors. From `ahead` on lies what somebody will read soon: `ahead_step` bytes further (along A's
- * columns; else as far as a row of B) for each p, or along rows for one of a few if `pauses` is not 0 but one less than
- * a power of two. */
-INLINE void tile(const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0, int64_t j0,
-                 const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
+/* One tile of whole vectors; `plain` if all that happens to its sums is that they are stored. From `ahead` on lies what
+ * somebody will read soon: `ahead_step` bytes further (along A's columns; else as far as a row of B) for each p, or
+ * along rows for one of a few if `pauses` is not 0 but one less than a power of two. */
+INLINE void tile(const int plain, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
+                 int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
     const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
     /* a register of its own only where the addresses of A need few */
@@ -109,11 +135,17 @@ INLINE void tile(const int walk, const int rows, const int vectors, const fbp_bl
         acc[i][v] = (vec){0};
 
     column at = first_column(walk, rows, g, i0);
-    for (int64_t p = g->k; p > 0; p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
+    for (int64_t p = plain ? g->k - LAST : g->k; p > 0;
+         p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
         ONE_REGISTER(ahead); /* the compiler would take one for each prefetch */
         multiply_add(walk, rows, vectors, &at, b, ahead, acc);
     }
 
+    real *c = (real *)g->c + i0 * g->c_row + j0;
+    if (plain) {
+        last_columns(walk, rows, vectors, at, b, b_step, acc, c, g->c_row);
+        return;
+    }
     if (columns < vectors * VL && !g->padded) {
         real z[MAX_TILE_ROWS * GROUP];
         FOR_EACH_ACCUMULATOR
@@ -123,7 +155,6 @@ INLINE void tile(const int walk, const int rows, const int vectors, const fbp_bl
     }
     if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
     const fbp_epilogue *e = g->epilogue;
-    real *c = (real *)g->c + i0 * g->c_row + j0;
     if (g->accumulate)
         FOR_EACH_ACCUMULATOR
             acc[i][v] += vec_load(c + i * g->c_row + v * VL);
@@ -159,26 +190,33 @@ INLINE void tile(const int walk, const int rows, const int vectors, const fbp_bl
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
 typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b,
                            ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
-#define TILE(walk, vectors, rows)                                                                                  \
-    static void tile_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead,   \
-                                                 ptrdiff_t ahead_step, int64_t pauses, int columns) {              \
+#define TILE_OF(name, plain, walk, vectors, rows)                                                                  \
+    static void name##_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,      \
+                                                   ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,      \
+                                                   int64_t pauses, int columns) {                                  \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(walk, rows, (vectors) <= VECTORS ? (vectors) : 1, g, i0, j0, b, b_step, ahead, ahead_step,   \
+            tile(plain, walk, rows, (vectors) <= VECTORS ? (vectors) : 1, g, i0, j0, b, b_step, ahead, ahead_step, \
                  pauses, columns);                                                                                 \
     }
+#define TILE(walk, vectors, rows) TILE_OF(tile, 0, walk, vectors, rows)
+#define PLAIN_TILE(walk, vectors, rows) TILE_OF(plain_tile, 1, walk, vectors, rows)
 #define EACH_ROWS(DO, walk, vectors)                                                                               \
     DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
     DO(walk, vectors, 6) DO(walk, vectors, 7) DO(walk, vectors, 8) DO(walk, vectors, 9) DO(walk, vectors, 10)       \
     DO(walk, vectors, 11) DO(walk, vectors, 12) DO(walk, vectors, 13) DO(walk, vectors, 14)
-#define EACH_TILE(walk) EACH_ROWS(TILE, walk, 1) EACH_ROWS(TILE, walk, 2) EACH_ROWS(TILE, walk, 3)
-EACH_TILE(ROWS) EACH_TILE(COLUMNS) EACH_TILE(LISTED_ROWS) EACH_TILE(LISTED_COLUMNS)
+#define EACH_TILE(DO, walk) EACH_ROWS(DO, walk, 1) EACH_ROWS(DO, walk, 2) EACH_ROWS(DO, walk, 3)
+EACH_TILE(TILE, ROWS) EACH_TILE(TILE, COLUMNS) EACH_TILE(TILE, LISTED_ROWS) EACH_TILE(TILE, LISTED_COLUMNS)
+EACH_TILE(PLAIN_TILE, COLUMNS) EACH_TILE(PLAIN_TILE, LISTED_COLUMNS)
 
 #define TILE_ENTRY(walk, vectors, rows) tile_##walk##_##vectors##_##rows,
-#define TILE_ENTRIES(walk)                                                                                         \
-    {{EACH_ROWS(TILE_ENTRY, walk, 1)}, {EACH_ROWS(TILE_ENTRY, walk, 2)}, {EACH_ROWS(TILE_ENTRY, walk, 3)}}
-static tile_function *const tiles[WALKS][3][MAX_TILE_ROWS] = {
-    TILE_ENTRIES(ROWS), TILE_ENTRIES(COLUMNS), TILE_ENTRIES(LISTED_ROWS), TILE_ENTRIES(LISTED_COLUMNS)
+#define PLAIN_ENTRY(walk, vectors, rows) plain_tile_##walk##_##vectors##_##rows,
+#define ENTRIES(DO, walk) {{EACH_ROWS(DO, walk, 1)}, {EACH_ROWS(DO, walk, 2)}, {EACH_ROWS(DO, walk, 3)}}
+typedef tile_function *tile_shapes[3][MAX_TILE_ROWS];
+static const tile_shapes tiles[WALKS] = {
+    ENTRIES(TILE_ENTRY, ROWS), ENTRIES(TILE_ENTRY, COLUMNS), ENTRIES(TILE_ENTRY, LISTED_ROWS),
+    ENTRIES(TILE_ENTRY, LISTED_COLUMNS)
 };
+static const tile_shapes plain_tiles[2] = {ENTRIES(PLAIN_ENTRY, COLUMNS), ENTRIES(PLAIN_ENTRY, LISTED_COLUMNS)};
 // clang-format on
 
 #endif
