@@ -21,8 +21,6 @@ enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
 enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11 };
 
-enum { MOST_ROWS = 1024 }; /* of a block of A, as it lies in memory: kc and mc are no larger */
-
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -33,7 +31,7 @@ static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(
 static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->nc + k->vector) * k->element; }
 
 /* of a list of rows */
-static size_t scratch_rows(void) { return (MOST_ROWS + FBP_NEXT_ROWS) * sizeof(void *); }
+static size_t scratch_rows(void) { return (FBP_MOST_ROWS + FBP_NEXT_ROWS) * sizeof(void *); }
 
 size_t fbp_gemm_scratch(const fbp_kernels *k) {
     return (scratch_b(k) + scratch_c(k) + scratch_rows() + LINE - 1) / LINE * LINE;
@@ -62,7 +60,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     int64_t mc = g->m;
     if (g->m > kernels->mc) {
         const int64_t more = kernels->kc / smaller(kernels->kc, g->k > 0 ? g->k : 1);
-        const int64_t most = smaller(kernels->mc * more, MOST_ROWS * 2 / 3);
+        const int64_t most = smaller(kernels->mc * more, FBP_MOST_ROWS * 2 / 3);
         const int64_t count = (g->m + most / 2) / most;
         if (count > 1) mc = (g->m + count - 1) / count;
     }

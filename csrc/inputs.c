@@ -27,5 +27,5 @@ void fbp_find_readers(const fbp_kernels *kernels, fbp_op *ops, int count) {
 
 int fbp_reads_in_place(const fbp_request *r, int in_blocks) {
     const unsigned all = 1u << FBP_GATHER | 1u << FBP_FORWARD | (in_blocks ? 0 : 1u << FBP_BACKWARD);
-    return (r->phases & all) == all && !r->source.converts && !r->source.starts;
+    return (r->phases & all) == all && r->data[FBP_INPUTS] && !r->source.converts && !r->source.starts;
 }

@@ -58,12 +58,6 @@ INLINE const real *element(const int walk, const column *at, const int i) {
     return walk == LISTED_ROWS ? at->row[i] + at->skip : at->column + i;
 }
 
-/* the same of the next column */
-INLINE const real *element_after(const int walk, const column *at, const int i) {
-    if (walk == ROWS || walk == LISTED_ROWS) return element(walk, at, i) + 1;
-    return walk == LISTED_COLUMNS ? at->row[1] + at->skip + i : (const real *)((const char *)at->column + at->step) + i;
-}
-
 INLINE void ask_for_next_tile(const int walk, const int rows, const column *at) {
     if (walk == COLUMNS) __builtin_prefetch((const char *)at->column + at->next);
     if (walk == LISTED_COLUMNS) __builtin_prefetch(at->row[FBP_NEXT_ROWS] + at->skip + 2 * rows - 1);

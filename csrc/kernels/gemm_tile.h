@@ -77,21 +77,22 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, colu
     next_column(walk, rows, at);
 }
 
-/* The last columns of A are multiplied row by row, and each row is stored at once. Stores that follow each other keep
- * the multipliers waiting, 28 of them for 48 cycles; two after every fourth multiply-add cost nothing. */
+/* The last columns of A, which are contiguous, are multiplied row by row, and each row is stored at once. Stores that
+ * follow each other keep the multipliers waiting, 28 of them for 48 cycles; two after every fourth multiply-add cost
+ * nothing. */
 enum { LAST = 2 };
 INLINE void last_columns(const int walk, const int rows, const int vectors, column at, const real *b, ptrdiff_t b_step,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
     column after = at;
     ask_for_next_tile(walk, rows, &at);
-    next_column(walk, 0, &after);
+    next_column(walk, rows, &after);
     ask_for_next_tile(walk, rows, &after);
     vec last[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) last[v] = vec_load(b + b_step + v * VL);
     UNROLL
     for (int i = 0; i < rows; i++, out += out_row) {
-        const vec first = vec_set(*element(walk, &at, i)), second = vec_set(*element_after(walk, &at, i));
+        const vec first = vec_set(*element(walk, &at, i)), second = vec_set(*element(walk, &after, i));
         ONE_REGISTER(b); /* there are registers for one row of B, the other one is read from memory */
         UNROLL
         for (int v = 0; v < vectors; v++) {

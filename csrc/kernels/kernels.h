@@ -67,13 +67,13 @@ enum { FBP_UNSTEPPED = 2048 };
 
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
  * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1. Or its rows in memory, which are contiguous, are
- * listed: then only `a_step`, 1 or not, tells whether they are rows of A or its columns.
+ * listed, at most FBP_MOST_ROWS: then only `a_step`, 1 or not, tells whether they are rows of A or its columns.
  * B comes in column groups (see fbp_kernels.group): group g starts at column j(g) and holds its
  * element [p, j] at b + j(g) * b_group + p * b_step(g) + (j - j(g)).
  *   packed:   b_group = k (groups one after another), b_step(g) = padded width of the group
  *   in place: b_group = 1, b_step = the stride of the matrix; reads run past column n up to the
  *             end of the vector, so that the memory behind the last row must be readable. */
-enum { FBP_NEXT_ROWS = 4 };
+enum { FBP_MOST_ROWS = 1024, FBP_NEXT_ROWS = 4 };
 typedef struct {
     int64_t m, n, k;
     const void *a;

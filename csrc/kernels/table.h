@@ -25,6 +25,8 @@
 #include "softmax.h"
 #include "sparse.h"
 
+_Static_assert(KC <= FBP_MOST_ROWS && MC <= FBP_MOST_ROWS * 2 / 3, "a list of rows has no more");
+
 #define TABLE_NAME JOIN(JOIN(fbp_kernels_, ISA), JOIN(_f, REAL_BITS))
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)

@@ -85,6 +85,16 @@ def test_inputs_with_several_readers(engine, dtype, layers):
     assert same_bits(*found)
 
 
+def test_no_inputs(engine, dtype):
+    """A run that is given none reads what the workspace holds, which is 0 at first."""
+    _, y, _ = samples(30, 20, dtype)
+    network = make(30, 20, dtype)._network
+    program, rates = network._program(20, 2, "training"), network._rates(1)
+    program.run(FORWARD + BACKWARD, 0, 20, targets=y, learning_rates=rates, training=True)
+    assert not network.layers[0].weight_grad.any()
+    assert np.isfinite(network.parameters).all()
+
+
 def test_blocks_of_predictions(engine, dtype):
     """Tall batches go through the network in blocks, which read where the rows lie too."""
     X = np.random.default_rng(1).normal(size=(3000, 30)).astype(dtype)
