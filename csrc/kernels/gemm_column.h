@@ -20,10 +20,6 @@ static const int anchor_row[ANCHORS] = {0, 3, 5, 10};
 static const int anchor_of[MAX_TILE_ROWS] = {0, 0, 0, 1, 0, 2, 2, 1, 0, 2, 3, 1, 3, 2};
 static const int factor_of[MAX_TILE_ROWS] = {0, 1, 2, 0, 4, 0, 1, 4, 8, 4, 0, 8, 2, 8};
 
-/* Along columns each step is another cache line, and what the next tile needs there is asked for: of rows whose
- * addresses are dear, and of listed ones, some further down, which brings the translations before this tile comes
- * there. */
-
 typedef struct {
     const char *anchor[ANCHORS]; /* ROWS */
     const real *column;          /* COLUMNS, LISTED_COLUMNS */
@@ -58,6 +54,9 @@ INLINE const real *element(const int walk, const column *at, const int i) {
     return walk == LISTED_ROWS ? at->row[i] + at->skip : at->column + i;
 }
 
+/* Along columns each step is another cache line, and what the next tile needs there is asked for: of rows whose
+ * addresses are dear, and of listed ones, some further down, which brings the translations before this tile comes
+ * there. */
 INLINE void ask_for_next_tile(const int walk, const int rows, const column *at) {
     if (walk == COLUMNS) __builtin_prefetch((const char *)at->column + at->next);
     if (walk == LISTED_COLUMNS) __builtin_prefetch(at->row[FBP_NEXT_ROWS] + at->skip + 2 * rows - 1);

@@ -123,11 +123,11 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
 // clang-format off
 #define STEP_TILE(walk, vectors, rows)                                                                             \
     static void step_tile_##walk##_##vectors##_##rows(                                                             \
-        const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,       \
+        const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,                               \
         const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {                                    \
         (void)pauses;                                                                                              \
         if ((rows) <= STEP_ROWS(vectors))                                                                          \
-            step_tile(walk, rows, vectors, g, i0, j0, b, b_step, ahead, ahead_step, columns);                 \
+            step_tile(walk, rows, vectors, g, i0, j0, b, b_step, ahead, ahead_step, columns);                      \
     }
 EACH_ROWS(STEP_TILE, COLUMNS, 1) EACH_ROWS(STEP_TILE, COLUMNS, 2)
 EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 1) EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 2)

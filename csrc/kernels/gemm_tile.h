@@ -189,8 +189,8 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
 
 // clang-format off
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
-typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b,
-                           ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
+typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,
+                           const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
 #define TILE_OF(name, plain, walk, vectors, rows)                                                                  \
     static void name##_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,      \
                                                    ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,      \
