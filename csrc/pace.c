@@ -4,9 +4,14 @@
 static const double trial = 5e-4;
 
 /* Before it, training has taken so many times what the trial will take, or with a smaller team maybe twice that. As
- * long as the best size stands, this time doubles from trial to trial, but not beyond so many seconds: a machine that
- * changes is noticed. */
-static const double patience = 20, longest = 13;
+ * long as the best size stands, this time doubles from trial to trial, but not beyond so many seconds. */
+static const double patience = 20, longest = 2;
+
+/* Seconds that the average of the pace reaches back: a call that feels its way, or one disturbed batch, says little. */
+static const double memory = 0.05;
+
+/* A pace that is so many times another one tells of a machine that has changed: a neighbour came or left. */
+static const double changed = 1.2;
 
 /* Another size has to be so much faster: noise alone changes nothing. */
 static const double enough = 0.97;
@@ -45,15 +50,18 @@ void fbp_pace_note(fbp_pace *pace, int size, int most, int64_t batch, int64_t ro
     if (!settled) return;
     const double each = seconds / (double)rows;
     if (size == pace->size) {
-        pace->seconds = pace->seconds > 0 ? 0.75 * pace->seconds + 0.25 * each : each;
+        const double part = pace->seconds > 0 ? seconds / (seconds + memory) : 1;
+        pace->seconds += part * (each - pace->seconds);
+        if (pace->seconds > changed * pace->judged || pace->judged > changed * pace->seconds)
+            pace->doubled = 1, pace->judged = pace->seconds;
         return;
     }
     if (size != rival(pace, most) || !due(pace, batch)) return; /* other teams left fewer threads */
     pace->spent = 0;
     if (each < enough * pace->seconds) {
-        pace->size = size, pace->doubled = 1, pace->seconds = each;
+        pace->size = size, pace->doubled = 1, pace->seconds = pace->judged = each;
     } else {
-        pace->growing = !pace->growing;
+        pace->growing = !pace->growing, pace->judged = pace->seconds;
         if (pace->doubled < 1 << 20) pace->doubled *= 2;
     }
 }

@@ -10,7 +10,8 @@ typedef struct {
     int growing;     /* the next trial is of twice as many members, else of half */
     int64_t doubled; /* the time to the next trial: so many times the shortest one */
     double spent;    /* seconds at the best size since the last trial */
-    double seconds;  /* for each row, of the best size; 0: not measured */
+    double seconds;  /* for each row, of the best size, an average; 0: not measured */
+    double judged;   /* what it was when the best size was last found to be that */
 } fbp_pace;
 
 /* Members for the next run of batches of so many rows, at most `most`. */

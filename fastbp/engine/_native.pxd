@@ -146,4 +146,5 @@ cdef extern from "pace.h" nogil:
         pass
 
     int fbp_pace_size(fbp_pace *pace, int most, int64_t batch)
+    int64_t fbp_pace_rows(const fbp_pace *pace, int size, int64_t batch, int64_t left)
     void fbp_pace_note(fbp_pace *pace, int size, int most, int64_t batch, int64_t rows, double seconds)

@@ -62,13 +62,19 @@ def get_grain():
 
 
 def team_sizes(limits, seconds, int64_t batches):
-    """Sizes of teams under these limits, if run i, of so many batches, takes n members seconds(i, n)."""
+    """Size of the team of each batch of runs under these limits, if run i, of so many, takes n members seconds(i, n)."""
     cdef fbp_pace pace
+    cdef int64_t left, rows
     memset(&pace, 0, sizeof(pace))
     sizes = []
     for i, most in enumerate(limits):
-        sizes.append(fbp_pace_size(&pace, most, 1))
-        fbp_pace_note(&pace, sizes[-1], most, 1, batches, seconds(i, sizes[-1]))
+        left = batches
+        while left > 0:
+            size = fbp_pace_size(&pace, most, 1)
+            rows = fbp_pace_rows(&pace, size, 1, left)
+            fbp_pace_note(&pace, size, most, 1, rows, seconds(i, size) * rows / batches)
+            sizes += [size] * rows
+            left -= rows
     return sizes
 
 
