@@ -62,7 +62,7 @@ def get_grain():
 
 
 def team_sizes(limits, seconds, int64_t batches):
-    """Size of the team of each batch of runs under these limits, if run i, of so many, takes n members seconds(i, n)."""
+    """Size of the team of each batch, if run i, of so many, takes n members seconds(i, n)."""
     cdef fbp_pace pace
     cdef int64_t left, rows
     memset(&pace, 0, sizeof(pace))
