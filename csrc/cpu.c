@@ -44,14 +44,14 @@ static int level(void) {
     return found;
 }
 
-static int is_intel(void) {
+static int ask_maker(void) {
     unsigned a, b, c, d;
     return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx;
 }
 
-int fbp_few_translations(void) {
+int fbp_is_intel(void) {
     static _Atomic int known; /* 1: no, 2: yes */
-    if (!known) known = 1 + is_intel();
+    if (!known) known = 1 + ask_maker();
     return known == 2;
 }
 
@@ -68,7 +68,7 @@ extern const fbp_kernels fbp_kernels_neon_f32, fbp_kernels_neon_f64;
 
 static int level(void) { return 1; } /* part of the base architecture */
 
-int fbp_few_translations(void) { return 0; }
+int fbp_is_intel(void) { return 0; }
 
 static const struct {
     const fbp_kernels *f32, *f64;

@@ -12,10 +12,10 @@ enum fbp_status { FBP_OK, FBP_NO_MEMORY, FBP_BAD_PLAN };
 const char *const *fbp_isas(void);
 /* Kernels by name and element size (4 or 8 bytes); NULL when this machine or build has no such. */
 const fbp_kernels *fbp_find_kernels(const char *isa, size_t element);
-/* Whether the processor keeps few translations of addresses. It goes by the maker, Intel: virtual machines do not say
- * how many there are, and some have none but those of pages of 4 KiB, whatever pages they asked for. Measured on one
- * Xeon. */
-int fbp_few_translations(void);
+/* Two things go by the maker, as measured on a Xeon and a Zen 4. Intel's processors keep few translations of addresses:
+ * virtual machines do not say how many, and some have none but those of pages of 4 KiB, whatever pages they asked for.
+ * And they start two multiply-adds of 64 bytes in a cycle. */
+int fbp_is_intel(void);
 
 /* ---- threads (team.c) ---- */
 int fbp_has_openmp(void);

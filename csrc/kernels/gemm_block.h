@@ -61,11 +61,13 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
- * a time only. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what
+ * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. In a
+ * weight gradient, which has many short tiles, the last one does that, and those before ask for what
  * comes after this product. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *plain,
                       const int most_rows[VECTORS]) {
-    const int along_columns = g->a_step != 1, most_halvings = along_columns ? 0 : 3;
+    const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
+    const int most_halvings = along_columns ? 0 : by_lines ? 1 : 3;
     for (int64_t j = 0; j < g->n;) {
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
         int64_t width = (int64_t)vectors * VL;
@@ -91,9 +93,14 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
             const char *ahead = (const char *)(b + AHEAD * b_step);
             int64_t pauses = 0;
             if (t > 0 && t >= count - parts) {
-                const int64_t first = (t - (count - parts)) * (g->k >> halvings);
-                ahead = (const char *)(next + first * b_step);
-                pauses = parts - 1;
+                const int64_t part = t - (count - parts);
+                ahead = (const char *)(by_lines ? next : next + part * (g->k >> halvings) * b_step);
+                if (by_lines)
+                    ahead += part * LINE;
+                else if (brief)
+                    ahead_step >>= halvings;
+                else
+                    pauses = parts - 1;
             } else if (t > 0 && along_columns) {
                 const char *later = take_ahead(g->ahead, g->k, &ahead_step);
                 if (later) ahead = later;

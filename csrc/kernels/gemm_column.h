@@ -9,6 +9,9 @@
 /* Hides where a value came from: the compiler keeps it, instead of anything it could make of it before a loop. */
 #define ONE_REGISTER(value) __asm__("" : "+r"(value))
 
+/* A pointer goes on behind everything that is read: the compiler mixes neither with the other. */
+#define AFTER_READING(pointer) __asm__ volatile("" : "+r"(pointer) : : "memory")
+
 /* Rows of memory are rows of A or its columns, equally far apart or, like samples in random order, listed. */
 enum { ROWS, COLUMNS, LISTED_ROWS, LISTED_COLUMNS, WALKS };
 INLINE int walk_of(const fbp_block *g) { return (g->a_step != 1 ? COLUMNS : ROWS) + (g->rows ? LISTED_ROWS : 0); }
@@ -78,6 +81,14 @@ INLINE void next_column(const int walk, const int rows, column *at) {
         ONE_REGISTER(at->row); /* addresses read from memory each time cost nothing, spilled ones do */
     }
     if (walk == LISTED_COLUMNS) at->column = *++at->row + at->skip;
+}
+
+/* Along rows */
+INLINE void after_reading(const int walk, const int rows, column *at) {
+    if (walk == LISTED_ROWS) AFTER_READING(at->skip);
+    UNROLL
+    for (int q = 0; q < ANCHORS; q++)
+        if (walk == ROWS && anchor_row[q] < rows) AFTER_READING(at->anchor[q]);
 }
 
 #endif

@@ -14,6 +14,7 @@
 #include "kernels.h"
 
 #define GROUP (VECTORS * VL)
+#define LINE 64 /* bytes of a cache line */
 
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
@@ -58,14 +59,15 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
-/* acc += a column of A times a row of B; goes on to the next column */
-INLINE void multiply_add(const int walk, const int rows, const int vectors, column *at, const real *b,
-                         const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
+/* acc += a column of A times a row of B; asks for so many lines from `ahead` on */
+INLINE void multiply_add(const int walk, const int rows, const int vectors, const int lines, const column *at,
+                         const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
     vec bv[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) {
         bv[v] = vec_load(b + v * VL);
-        if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * VECTOR_BYTES);
+        if (v * VECTOR_BYTES % LINE == 0 && v * VECTOR_BYTES < lines * LINE)
+            __builtin_prefetch(ahead + v * VECTOR_BYTES);
     }
     ask_for_next_tile(walk, rows, at);
     UNROLL
@@ -74,7 +76,6 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, colu
         UNROLL
         for (int v = 0; v < vectors; v++) acc[i][v] += ai * bv[v];
     }
-    next_column(walk, rows, at);
 }
 
 /* The last columns of A, which are contiguous, are multiplied row by row, and each row is stored at once. Stores that
@@ -114,8 +115,8 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
 }
 
 /* One tile of whole vectors; `plain` if all that happens to its sums is that they are stored. From `ahead` on lies what
- * somebody will read soon: `ahead_step` bytes further (along A's columns; else as far as a row of B) for each p, or
- * along rows for one of a few if `pauses` is not 0 but one less than a power of two. */
+ * somebody will read soon: `ahead_step` bytes further for each p, two lines or, in a brief loop, one; along rows in
+ * other loops as far as a row of B, for one p of a few if `pauses` is not 0 but one less than a power of two. */
 INLINE void tile(const int plain, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
@@ -129,17 +130,28 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
         for (int i = 0; i < rows; i++, c += g->c_row * (ptrdiff_t)sizeof(real)) {
             UNROLL
             for (int v = 0; v < vectors; v++)
-                if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
+                if (v * VECTOR_BYTES % LINE == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
         }
     }
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};
 
     column at = first_column(walk, rows, g, i0);
-    for (int64_t p = plain ? g->k - LAST : g->k; p > 0;
-         p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
+    int64_t p = plain ? g->k - LAST : g->k;
+    /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
+     * additions between them, cost 6 %. */
+    if (!along_columns && g->brief)
+        for (; p > 0; p--, b += b_step, ahead += ahead_step) {
+            multiply_add(walk, rows, vectors, 1, &at, b, ahead, acc);
+            AFTER_READING(b);
+            AFTER_READING(ahead);
+            after_reading(walk, rows, &at);
+            next_column(walk, rows, &at);
+        }
+    for (; p > 0; p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
         ONE_REGISTER(ahead); /* the compiler would take one for each prefetch */
-        multiply_add(walk, rows, vectors, &at, b, ahead, acc);
+        multiply_add(walk, rows, vectors, 2, &at, b, ahead, acc);
+        next_column(walk, rows, &at);
     }
 
     real *c = (real *)g->c + i0 * g->c_row + j0;
@@ -182,9 +194,15 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
         FOR_EACH_ACCUMULATOR
             acc[i][v] *= derivative_vec(FBP_tanh, vec_set(0), vec_load(saved + i * e->saved_row + v * VL));
     }
-    FOR_EACH_ACCUMULATOR
-        vec_store(c + i * g->c_row + v * VL, acc[i][v]);
-    if (!in_registers(e)) finish(e, rows, columns, c, g->c_row, i0, j0);
+    real *row = c;
+    const ptrdiff_t c_row = g->c_row;
+    UNROLL
+    for (int i = 0; i < rows; i++, row += c_row) {
+        ONE_REGISTER(row); /* or it multiplies the distance of two rows by every number, and reads it again each time */
+        UNROLL
+        for (int v = 0; v < vectors; v++) vec_store(row + v * VL, acc[i][v]);
+    }
+    if (!in_registers(e)) finish(e, rows, columns, c, c_row, i0, j0);
 }
 
 // clang-format off

@@ -78,6 +78,7 @@ typedef struct {
     int64_t m, n, k;
     const void *a;
     ptrdiff_t a_row, a_step;
+    int brief;               /* along A's rows, each instruction of a tile's loop counts */
     int far_rows;            /* along A's columns, translations of addresses are dear */
     const void *const *rows; /* NULL, or where they begin; behind them the first FBP_NEXT_ROWS again */
     const void *b;
