@@ -130,7 +130,14 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
 
 void fbp_ask_for_rows(fbp_ahead *a, int64_t rows) {
     const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
-    for (int64_t i = a->next; i < end; i++) ask_for(a->rows + (size_t)a->order[i] * a->step, a->step);
+    const int in_lines = LINE % a->step == 0 && (uintptr_t)a->rows % a->step == 0; /* each within one */
+    for (int64_t i = a->next; i < end; i++) {
+        const char *row = a->rows + (size_t)a->order[i] * a->step;
+        if (in_lines)
+            __builtin_prefetch(row);
+        else
+            ask_for(row, a->step);
+    }
     a->next = end;
 }
 
