@@ -49,12 +49,6 @@ static int ask_maker(void) {
     return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx;
 }
 
-int fbp_is_intel(void) {
-    static _Atomic int known; /* 1: no, 2: yes */
-    if (!known) known = 1 + ask_maker();
-    return known == 2;
-}
-
 static const struct {
     const fbp_kernels *f32, *f64;
     int level;
@@ -68,7 +62,7 @@ extern const fbp_kernels fbp_kernels_neon_f32, fbp_kernels_neon_f64;
 
 static int level(void) { return 1; } /* part of the base architecture */
 
-int fbp_is_intel(void) { return 0; }
+static int ask_maker(void) { return 0; }
 
 static const struct {
     const fbp_kernels *f32, *f64;
@@ -77,6 +71,15 @@ static const struct {
 #else
 #error "fastbp has kernels for x86-64 and AArch64; elsewhere install it with FASTBP_PURE=1"
 #endif
+
+static _Atomic int maker = -1; /* 1: Intel, 0: another one, -1: not asked */
+
+void fbp_set_intel(int intel) { maker = intel < 0 ? -1 : intel; }
+
+int fbp_is_intel(void) {
+    if (maker < 0) maker = ask_maker();
+    return maker;
+}
 
 enum { COMPILED = sizeof compiled / sizeof *compiled };
 

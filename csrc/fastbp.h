@@ -16,6 +16,8 @@ const fbp_kernels *fbp_find_kernels(const char *isa, size_t element);
  * virtual machines do not say how many, and some have none but those of pages of 4 KiB, whatever pages they asked for.
  * And they start two multiply-adds of 64 bytes in a cycle. */
 int fbp_is_intel(void);
+/* As if it were one (1) or not (0), to test both anywhere; negative: as it is. */
+void fbp_set_intel(int intel);
 
 /* ---- threads (team.c) ---- */
 int fbp_has_openmp(void);

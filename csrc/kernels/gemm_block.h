@@ -62,8 +62,8 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
  * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. In a
- * weight gradient, which has many short tiles, the last one does that, and those before ask for what
- * comes after this product. */
+ * weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
+ * product. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *plain,
                       const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
@@ -91,7 +91,7 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
             const char *ahead = (const char *)(b + AHEAD * b_step);
-            int64_t pauses = 0;
+            int64_t pauses = brief && (t > 0 || !by_lines) ? BRIEF : 0;
             if (t > 0 && t >= count - parts) {
                 const int64_t part = t - (count - parts);
                 ahead = (const char *)(by_lines ? next : next + part * (g->k >> halvings) * b_step);

@@ -115,8 +115,9 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
 }
 
 /* One tile of whole vectors; `plain` if all that happens to its sums is that they are stored. From `ahead` on lies what
- * somebody will read soon: `ahead_step` bytes further for each p, two lines or, in a brief loop, one; along rows in
- * other loops as far as a row of B, for one p of a few if `pauses` is not 0 but one less than a power of two. */
+ * somebody will read soon: `ahead_step` bytes further for each p, two lines or, if `pauses` is BRIEF, one; else along
+ * rows as far as a row of B, for one p of a few if `pauses` is not 0 but one less than a power of two. */
+enum { BRIEF = -1 };
 INLINE void tile(const int plain, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
@@ -140,7 +141,7 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
     int64_t p = plain ? g->k - LAST : g->k;
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
      * additions between them, cost 6 %. */
-    if (!along_columns && g->brief)
+    if (!along_columns && pauses == BRIEF)
         for (; p > 0; p--, b += b_step, ahead += ahead_step) {
             multiply_add(walk, rows, vectors, 1, &at, b, ahead, acc);
             AFTER_READING(b);

@@ -53,6 +53,7 @@ cdef extern from "fastbp.h":
 
     const char *const *fbp_isas()
     const fbp_kernels *fbp_find_kernels(const char *isa, size_t element)
+    void fbp_set_intel(int intel)
 
     int fbp_has_openmp()
     void fbp_set_threads(int limit)

@@ -13,6 +13,16 @@ from fastbp.layers import Dense
 TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
 
 
+@pytest.fixture(params=["Intel", "another"])
+def maker(request, engine):
+    """The schedule depends on the processor's maker in places: both ways are tested on every machine."""
+    if engine.native:
+        engine.native.set_intel(request.param == "Intel")
+    yield request.param
+    if engine.native:
+        engine.native.set_intel(-1)
+
+
 def sizes(engine, dtype):
     """Triples (m, n, k) around the edges of vectors, tiles, column groups and blocks."""
     edge = engine.edges(dtype)
@@ -54,7 +64,7 @@ def product(a, b, transpose_a, transpose_b):
 
 
 @pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSED)
-def test_integers_are_exact(transpose_a, transpose_b, engine, dtype, rng):
+def test_integers_are_exact(transpose_a, transpose_b, maker, engine, dtype, rng):
     for m, n, k in sizes(engine, dtype):
         a, b = rng.integers(-8, 9, (m, k)).astype(dtype), rng.integers(-8, 9, (k, n)).astype(dtype)
         expected = (a.astype(float) @ b.astype(float)).astype(dtype)  # below 2**24: exact
@@ -98,6 +108,18 @@ def test_nan_and_infinity_propagate(transpose_a, transpose_b, engine, dtype):
         assert np.array_equal(found, expected, equal_nan=True)
 
 
+@pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSED)
+def test_the_maker_changes_no_bit(transpose_a, transpose_b, engine, dtype, rng):
+    for m, n, k in list(sizes(engine, dtype))[1::3]:
+        a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+        found = set()
+        for intel in (0, 1, -1) if engine.native else (0,):
+            if engine.native:
+                engine.native.set_intel(intel)
+            found.add(product(a, b, transpose_a, transpose_b).tobytes())
+        assert len(found) == 1, f"({m}, {k}) times ({k}, {n})"
+
+
 def test_largest_and_empty(engine, dtype):
     largest = np.finfo(dtype).max
     assert kernels.matmul(np.full((1, 2), largest, dtype), np.ones((2, 1), dtype)) == np.inf
@@ -112,7 +134,7 @@ def test_largest_and_empty(engine, dtype):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("narrow", [True, False])
-def test_dense_layers_of_integers_are_exact(narrow, bias, engine, dtype, rng):
+def test_dense_layers_of_integers_are_exact(narrow, bias, maker, engine, dtype, rng):
     """Forward, dX, dW and db of integers, with ReLU fused into the products."""
     edge = engine.edges(dtype)
     widths = (1, edge["vector"] + 1, edge["group"], 2 * edge["kc"] + 1)  # rows two pages apart

@@ -61,6 +61,11 @@ def get_grain():
     return fbp_get_grain()
 
 
+def set_intel(int intel):
+    """Schedule as for Intel's processors (1) or for others (0); negative: as for this one."""
+    fbp_set_intel(intel)
+
+
 def team_sizes(limits, seconds, int64_t batches):
     """Size of the team of each batch, if run i, of so many, takes n members seconds(i, n)."""
     cdef fbp_pace pace
