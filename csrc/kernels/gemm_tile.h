@@ -140,10 +140,10 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
     column at = first_column(walk, rows, g, i0);
     int64_t p = plain ? g->k - LAST : g->k;
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
-     * additions between them, cost 6 %. */
+     * additions between them, cost 6 %. Behind a group of one vector comes no other one. */
     if (!along_columns && pauses == BRIEF)
         for (; p > 0; p--, b += b_step, ahead += ahead_step) {
-            multiply_add(walk, rows, vectors, 1, &at, b, ahead, acc);
+            multiply_add(walk, rows, vectors, vectors > 1, &at, b, ahead, acc);
             AFTER_READING(b);
             AFTER_READING(ahead);
             after_reading(walk, rows, &at);
