@@ -60,7 +60,7 @@ def test_a_stream_that_knows_only_ascii(folder):
 
 
 def test_reader_of_predictions_may_leave(folder):
-    rows = 60_000  # two bytes each: more than a pipe holds, so that the writer is still there when the reader leaves
+    rows = 60_000  # two bytes each: more than a pipe holds, so the writer is there when the reader leaves
     (folder / "t.csv").write_text("a,y\n" + "".join(f"{row},{row % 2}\n" for row in range(rows)))
     assert main(["train", "t.csv", "--target", "y", "--epochs", "1", "--layers", "2"]) == 0
     process = start("predict", "t.safetensors", "t.csv")
