@@ -15,7 +15,7 @@
 enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
 /* Most rows of A for which B is used where it lies. There it costs its cache lines for each of its rows: all of a line
  * counts where a group of columns is made of whole ones. */
-enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024, LINE = 64 };
+enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024 };
 
 /* Rows so far apart cost translations of addresses. On processors that keep few, a B of such rows is packed earlier
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
@@ -34,7 +34,7 @@ static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->
 static size_t scratch_rows(void) { return (FBP_MOST_ROWS + FBP_NEXT_ROWS) * sizeof(void *); }
 
 size_t fbp_gemm_scratch(const fbp_kernels *k) {
-    return (scratch_b(k) + scratch_c(k) + scratch_rows() + LINE - 1) / LINE * LINE;
+    return (scratch_b(k) + scratch_c(k) + scratch_rows() + FBP_CACHE_LINE - 1) / FBP_CACHE_LINE * FBP_CACHE_LINE;
 }
 
 /* Lists rows of A, as it lies in memory, from number `first` and some column on. One by one: wider stores would keep
@@ -54,7 +54,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
     const int dear = g->b_row * element >= TWO_PAGES && fbp_is_intel();
-    const int64_t few = kernels->group * element % LINE == 0 && !dear ? PACK_ROWS_OF_LINES : PACK_ROWS;
+    const int64_t few = kernels->group * element % FBP_CACHE_LINE == 0 && !dear ? PACK_ROWS_OF_LINES : PACK_ROWS;
     const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
     int64_t mc = g->m;

@@ -96,7 +96,7 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
                 const int64_t part = t - (count - parts);
                 ahead = (const char *)(by_lines ? next : next + part * (g->k >> halvings) * b_step);
                 if (by_lines)
-                    ahead += part * LINE;
+                    ahead += part * FBP_CACHE_LINE;
                 else if (brief)
                     ahead_step >>= halvings;
                 else

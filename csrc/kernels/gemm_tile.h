@@ -14,7 +14,6 @@
 #include "kernels.h"
 
 #define GROUP (VECTORS * VL)
-#define LINE 64 /* bytes of a cache line */
 
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
@@ -66,7 +65,7 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, cons
     UNROLL
     for (int v = 0; v < vectors; v++) {
         bv[v] = vec_load(b + v * VL);
-        if (v * VECTOR_BYTES % LINE == 0 && v * VECTOR_BYTES < lines * LINE)
+        if (v * VECTOR_BYTES % FBP_CACHE_LINE == 0 && v * VECTOR_BYTES < lines * FBP_CACHE_LINE)
             __builtin_prefetch(ahead + v * VECTOR_BYTES);
     }
     ask_for_next_tile(walk, rows, at);
@@ -131,7 +130,7 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
         for (int i = 0; i < rows; i++, c += g->c_row * (ptrdiff_t)sizeof(real)) {
             UNROLL
             for (int v = 0; v < vectors; v++)
-                if (v * VECTOR_BYTES % LINE == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
+                if (v * VECTOR_BYTES % FBP_CACHE_LINE == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
         }
     }
     FOR_EACH_ACCUMULATOR

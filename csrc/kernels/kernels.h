@@ -65,6 +65,8 @@ typedef struct {
 } fbp_step;
 enum { FBP_UNSTEPPED = 2048 };
 
+enum { FBP_CACHE_LINE = 64 }; /* bytes */
+
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
  * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1. Or its rows in memory, which are contiguous, are
  * listed, at most FBP_MOST_ROWS: then only `a_step`, 1 or not, tells whether they are rows of A or its columns.

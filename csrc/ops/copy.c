@@ -8,14 +8,14 @@
 
 /* Samples in random order come from anywhere: rows are asked for some time before they are copied, those of a small
  * batch one batch before, and if they are longer than SHORT bytes not all at once but between the operations. */
-enum { ROWS_AHEAD = 12, LINE = 64, FEW_LINES = 8, SHORT = 32, SMALL_BATCH = 1 << 17 };
+enum { ROWS_AHEAD = 12, FEW_LINES = 8, SHORT = 32, SMALL_BATCH = 1 << 17 };
 /* Rows that are scaled at a time: they stay in the first-level cache, and share what is computed once for a column. */
 enum { ROWS_AT_ONCE = 8 };
 
 /* A row that begins in the middle of a line ends in one more. */
 static void ask_for(const char *row, size_t bytes) {
-    const size_t some = bytes < FEW_LINES * LINE ? bytes : FEW_LINES * LINE;
-    for (size_t i = 0; i < some; i += LINE) __builtin_prefetch(row + i);
+    const size_t some = bytes < FEW_LINES * FBP_CACHE_LINE ? bytes : FEW_LINES * FBP_CACHE_LINE;
+    for (size_t i = 0; i < some; i += FBP_CACHE_LINE) __builtin_prefetch(row + i);
     __builtin_prefetch(row + some - 1);
 }
 
@@ -33,11 +33,12 @@ static int64_t rows_ahead(const fbp_batch *batch, int arena, size_t bytes) {
 
 /* memcpy for rows of a few lines, whose calls would cost more than their bytes */
 static void copy_row(char *to, const char *from, size_t bytes) {
-    if (bytes > FEW_LINES * LINE) {
+    if (bytes > FEW_LINES * FBP_CACHE_LINE) {
         memcpy(to, from, bytes);
         return;
     }
-    for (; bytes >= LINE; bytes -= LINE, to += LINE, from += LINE) memcpy(to, from, LINE);
+    for (; bytes >= FBP_CACHE_LINE; bytes -= FBP_CACHE_LINE, to += FBP_CACHE_LINE, from += FBP_CACHE_LINE)
+        memcpy(to, from, FBP_CACHE_LINE);
     for (; bytes >= 16; bytes -= 16, to += 16, from += 16) memcpy(to, from, 16);
     for (; bytes >= 4; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
 }
@@ -130,7 +131,7 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
 
 void fbp_ask_for_rows(fbp_ahead *a, int64_t rows) {
     const int64_t end = a->end - a->next < rows ? a->end : a->next + rows;
-    const int in_lines = LINE % a->step == 0 && (uintptr_t)a->rows % a->step == 0; /* each within one */
+    const int in_lines = FBP_CACHE_LINE % a->step == 0 && (uintptr_t)a->rows % a->step == 0; /* each within one */
     for (int64_t i = a->next; i < end; i++) {
         const char *row = a->rows + (size_t)a->order[i] * a->step;
         if (in_lines)

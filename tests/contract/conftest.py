@@ -72,6 +72,15 @@ def engine(request, monkeypatch):
     fastbp.set_num_threads(before)
     if NATIVE:
         NATIVE.set_grain(-1)
+        NATIVE.set_intel(-1)
+
+
+@pytest.fixture(params=["Intel", "another"])
+def maker(request, engine):
+    """The schedule depends on the processor's maker in places: both ways are tested on every machine."""
+    if engine.native:
+        engine.native.set_intel(request.param == "Intel")
+    return request.param
 
 
 @pytest.fixture

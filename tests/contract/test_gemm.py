@@ -13,16 +13,6 @@ from fastbp.layers import Dense
 TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
 
 
-@pytest.fixture(params=["Intel", "another"])
-def maker(request, engine):
-    """The schedule depends on the processor's maker in places: both ways are tested on every machine."""
-    if engine.native:
-        engine.native.set_intel(request.param == "Intel")
-    yield request.param
-    if engine.native:
-        engine.native.set_intel(-1)
-
-
 def sizes(engine, dtype):
     """Triples (m, n, k) around the edges of vectors, tiles, column groups and blocks."""
     edge = engine.edges(dtype)
@@ -113,7 +103,7 @@ def test_the_maker_changes_no_bit(transpose_a, transpose_b, engine, dtype, rng):
     for m, n, k in list(sizes(engine, dtype))[1::3]:
         a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
         found = set()
-        for intel in (0, 1, -1) if engine.native else (0,):
+        for intel in (0, 1):
             if engine.native:
                 engine.native.set_intel(intel)
             found.add(product(a, b, transpose_a, transpose_b).tobytes())

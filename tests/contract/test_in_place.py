@@ -55,7 +55,7 @@ def same_bits(found, expected):
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize(("inputs", "units", "rows"), SHAPES)
-def test_samples_read_in_place_or_gathered(engine, dtype, inputs, units, rows, ordered):
+def test_samples_read_in_place_or_gathered(maker, engine, dtype, inputs, units, rows, ordered):
     X, y, order = samples(inputs, rows, dtype)
     order = order if ordered else None
     expected = None
