@@ -64,7 +64,7 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
  * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. In a
  * weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
  * product. */
-INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *plain,
+INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole,
                       const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
     const int most_halvings = along_columns ? 0 : by_lines ? 1 : 3;
@@ -86,7 +86,7 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
         const int some_halvings = 63 - __builtin_clzll((uint64_t)(count - 1) | 1);
         const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
         const int64_t parts = 1 << halvings;
-        const tile_shapes *shapes = plain && columns == width ? plain : any;
+        const tile_shapes *shapes = whole && columns == width ? whole : any;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
@@ -115,8 +115,8 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
 static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
 static void block(const fbp_block *g) {
-    const int walk = walk_of(g), plain = g->a_step != 1 && g->k >= LAST && !g->accumulate && !g->epilogue;
-    run_tiles(g, &tiles[walk], plain ? &plain_tiles[walk == LISTED_COLUMNS] : NULL, tile_rows);
+    const tile_shapes *const *ends = tiles[walk_of(g)];
+    run_tiles(g, ends[ANY_END], ends[end_of(g)], tile_rows);
 }
 
 #ifdef STEP_ROWS

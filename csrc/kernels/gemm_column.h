@@ -8,6 +8,11 @@
 
 /* Hides where a value came from: the compiler keeps it, instead of anything it could make of it before a loop. */
 #define ONE_REGISTER(value) __asm__("" : "+r"(value))
+#if defined(X86_PREFIX)
+#define ONE_VECTOR(value) __asm__("" : "+v"(value))
+#else
+#define ONE_VECTOR(value)
+#endif
 
 /* A pointer goes on behind everything that is read: the compiler mixes neither with the other. */
 #define AFTER_READING(pointer) __asm__ volatile("" : "+r"(pointer) : : "memory")

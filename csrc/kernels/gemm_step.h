@@ -108,7 +108,7 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
 #undef MULTIPLY_ADD
 
     if (plain) {
-        last_columns(walk, rows, vectors, at, b, b_step, acc, u->gradient, vectors * VL);
+        last_columns(STORED, walk, rows, vectors, at, b, b_step, NULL, i0, j0, acc, u->gradient, vectors * VL);
     } else {
         if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
         if (g->accumulate)
@@ -122,7 +122,7 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
 }
 
 // clang-format off
-#define STEP_TILE(walk, vectors, rows)                                                                             \
+#define STEP_TILE(end, walk, vectors, rows)                                                                          \
     static void step_tile_##walk##_##vectors##_##rows(                                                             \
         const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,                               \
         const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {                                    \
@@ -130,13 +130,13 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
         if ((rows) <= STEP_ROWS(vectors))                                                                          \
             step_tile(walk, rows, vectors, g, i0, j0, b, b_step, ahead, ahead_step, columns);                      \
     }
-EACH_ROWS(STEP_TILE, COLUMNS, 1) EACH_ROWS(STEP_TILE, COLUMNS, 2)
-EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 1) EACH_ROWS(STEP_TILE, LISTED_COLUMNS, 2)
+EACH_ROWS(STEP_TILE, STORED, COLUMNS, 1) EACH_ROWS(STEP_TILE, STORED, COLUMNS, 2)
+EACH_ROWS(STEP_TILE, STORED, LISTED_COLUMNS, 1) EACH_ROWS(STEP_TILE, STORED, LISTED_COLUMNS, 2)
 
-#define STEP_TILE_ENTRY(walk, vectors, rows) step_tile_##walk##_##vectors##_##rows,
+#define STEP_TILE_ENTRY(end, walk, vectors, rows) step_tile_##walk##_##vectors##_##rows,
 static const tile_shapes step_tiles[2] = {
-    {{EACH_ROWS(STEP_TILE_ENTRY, COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, COLUMNS, 2)}},
-    {{EACH_ROWS(STEP_TILE_ENTRY, LISTED_COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, LISTED_COLUMNS, 2)}},
+    {{EACH_ROWS(STEP_TILE_ENTRY, STORED, COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, STORED, COLUMNS, 2)}},
+    {{EACH_ROWS(STEP_TILE_ENTRY, STORED, LISTED_COLUMNS, 1)}, {EACH_ROWS(STEP_TILE_ENTRY, STORED, LISTED_COLUMNS, 2)}},
 };
 // clang-format on
 #endif

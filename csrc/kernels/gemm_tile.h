@@ -77,12 +77,38 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, cons
     }
 }
 
-/* The last columns of A, which are contiguous, are multiplied row by row, and each row is stored at once. Stores that
- * follow each other keep the multipliers waiting, 28 of them for 48 cycles; two after every fourth multiply-add cost
- * nothing. */
 enum { LAST = 2 };
-INLINE void last_columns(const int walk, const int rows, const int vectors, column at, const real *b, ptrdiff_t b_step,
+
+/* How a tile ends. Where whole vectors of new sums are stored, one of the known ends goes row by row; ANY_END does
+ * everything else, for all rows together. */
+enum { ANY_END, STORED, BIASED, BIASED_RELU, RELU_DERIVATIVE, TANH_DERIVATIVE, ENDS };
+
+INLINE int end_of(const fbp_block *g) {
+    const fbp_epilogue *e = g->epilogue;
+    const int relu = e && e->activation == FBP_relu, tanh = e && e->activation == FBP_tanh;
+    if (g->accumulate || g->k < LAST) return ANY_END;
+    if (e && e->kind == FBP_DERIVATIVE) return relu ? RELU_DERIVATIVE : tanh ? TANH_DERIVATIVE : STORED;
+    if (e && e->bias) return relu ? BIASED_RELU : BIASED;
+    return relu ? ANY_END : STORED;
+}
+
+/* relu' is 1 where not saved <= 0 */
+INLINE vec times_derivative(const int activation, vec sum, const real *saved) {
+    vec s = vec_load(saved);
+    ONE_VECTOR(s);
+    if (activation == FBP_relu) return (vec)((ivec)sum & ~(ivec)(s <= 0));
+    return sum * derivative_vec(activation, vec_set(0), s);
+}
+
+/* The last columns of A are multiplied row by row, and each row is stored at once. Stores that follow each other keep
+ * the multipliers waiting, 28 of them for 48 cycles; two after every fourth multiply-add cost nothing. */
+INLINE void last_columns(const int end, const int walk, const int rows, const int vectors, column at, const real *b,
+                         ptrdiff_t b_step, const fbp_epilogue *e, int64_t i0, int64_t j0,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
+    const int derivative = end == RELU_DERIVATIVE || end == TANH_DERIVATIVE;
+    const real *bias = end == BIASED || end == BIASED_RELU ? (const real *)e->bias + j0 : NULL;
+    const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
+    const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
     column after = at;
     ask_for_next_tile(walk, rows, &at);
     next_column(walk, rows, &after);
@@ -91,7 +117,7 @@ INLINE void last_columns(const int walk, const int rows, const int vectors, colu
     UNROLL
     for (int v = 0; v < vectors; v++) last[v] = vec_load(b + b_step + v * VL);
     UNROLL
-    for (int i = 0; i < rows; i++, out += out_row) {
+    for (int i = 0; i < rows; i++, out += out_row, saved += saved_row) {
         const vec first = vec_set(*element(walk, &at, i)), second = vec_set(*element(walk, &after, i));
         ONE_REGISTER(b); /* there are registers for one row of B, the other one is read from memory */
         UNROLL
@@ -99,8 +125,16 @@ INLINE void last_columns(const int walk, const int rows, const int vectors, colu
             acc[i][v] += first * vec_load(b + v * VL);
             acc[i][v] += second * last[v];
         }
+        if (bias) ONE_REGISTER(bias);
         UNROLL
-        for (int v = 0; v < vectors; v++) vec_store(out + v * VL, acc[i][v]);
+        for (int v = 0; v < vectors; v++) {
+            vec y = acc[i][v];
+            if (bias) y += vec_load(bias + v * VL);
+            if (end == BIASED_RELU) y = vec_max(vec_set(0), y);
+            if (end == RELU_DERIVATIVE) y = times_derivative(FBP_relu, y, saved + v * VL);
+            if (end == TANH_DERIVATIVE) y = times_derivative(FBP_tanh, y, saved + v * VL);
+            vec_store(out + v * VL, y);
+        }
     }
 }
 
@@ -113,11 +147,11 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
     for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
 }
 
-/* One tile of whole vectors; `plain` if all that happens to its sums is that they are stored. From `ahead` on lies what
+/* One tile of whole vectors. From `ahead` on lies what
  * somebody will read soon: `ahead_step` bytes further for each p, two lines or, if `pauses` is BRIEF, one; else along
  * rows as far as a row of B, for one p of a few if `pauses` is not 0 but one less than a power of two. */
 enum { BRIEF = -1 };
-INLINE void tile(const int plain, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
+INLINE void tile(const int end, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
     const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
@@ -137,7 +171,7 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
         acc[i][v] = (vec){0};
 
     column at = first_column(walk, rows, g, i0);
-    int64_t p = plain ? g->k - LAST : g->k;
+    int64_t p = end != ANY_END ? g->k - LAST : g->k;
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
      * additions between them, cost 6 %. Behind a group of one vector comes no other one. */
     if (!along_columns && pauses == BRIEF)
@@ -155,8 +189,10 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
     }
 
     real *c = (real *)g->c + i0 * g->c_row + j0;
-    if (plain) {
-        last_columns(walk, rows, vectors, at, b, b_step, acc, c, g->c_row);
+    const fbp_epilogue *e = g->epilogue;
+    if (end != ANY_END) {
+        last_columns(end, walk, rows, vectors, at, b, b_step, e, i0, j0, acc, c, g->c_row);
+        if ((end == STORED || end == BIASED) && !in_registers(e)) finish(e, rows, columns, c, g->c_row, i0, j0);
         return;
     }
     if (columns < vectors * VL && !g->padded) {
@@ -167,7 +203,6 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
         return;
     }
     if (columns < vectors * VL) clear_padding(rows, vectors, columns, acc);
-    const fbp_epilogue *e = g->epilogue;
     if (g->accumulate)
         FOR_EACH_ACCUMULATOR
             acc[i][v] += vec_load(c + i * g->c_row + v * VL);
@@ -183,16 +218,16 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
         if (e->kind == FBP_BIAS_ACTIVATION) {
             FOR_EACH_ACCUMULATOR
                 acc[i][v] = vec_max(vec_set(0), acc[i][v]);
-        } else { /* relu' is 1 where not saved <= 0 */
+        } else {
             const real *saved = (const real *)e->saved + i0 * e->saved_row + j0;
             FOR_EACH_ACCUMULATOR
-                acc[i][v] = (vec)((ivec)acc[i][v] & ~(ivec)(vec_load(saved + i * e->saved_row + v * VL) <= 0));
+                acc[i][v] = times_derivative(FBP_relu, acc[i][v], saved + i * e->saved_row + v * VL);
         }
     }
     if (!along_columns && e && e->activation == FBP_tanh && e->kind == FBP_DERIVATIVE) {
         const real *saved = (const real *)e->saved + i0 * e->saved_row + j0;
         FOR_EACH_ACCUMULATOR
-            acc[i][v] *= derivative_vec(FBP_tanh, vec_set(0), vec_load(saved + i * e->saved_row + v * VL));
+            acc[i][v] = times_derivative(FBP_tanh, acc[i][v], saved + i * e->saved_row + v * VL);
     }
     real *row = c;
     const ptrdiff_t c_row = g->c_row;
@@ -209,33 +244,44 @@ INLINE void tile(const int plain, const int walk, const int rows, const int vect
 /* One function per shape; shapes beyond the instruction set's tile compile to nothing. */
 typedef void tile_function(const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,
                            const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns);
-#define TILE_OF(name, plain, walk, vectors, rows)                                                                  \
-    static void name##_##walk##_##vectors##_##rows(const fbp_block *g, int64_t i0, int64_t j0, const real *b,      \
-                                                   ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,      \
-                                                   int64_t pauses, int columns) {                                  \
+typedef tile_function *tile_shapes[3][MAX_TILE_ROWS];
+#define TILE(end, walk, vectors, rows)                                                                             \
+    static void tile_##end##_##walk##_##vectors##_##rows(                                                          \
+        const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,                               \
+        const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {                                    \
         if ((vectors) <= VECTORS && (rows) <= TILE_ROWS(vectors))                                                  \
-            tile(plain, walk, rows, (vectors) <= VECTORS ? (vectors) : 1, g, i0, j0, b, b_step, ahead, ahead_step, \
+            tile(end, walk, rows, (vectors) <= VECTORS ? (vectors) : 1, g, i0, j0, b, b_step, ahead, ahead_step,   \
                  pauses, columns);                                                                                 \
     }
-#define TILE(walk, vectors, rows) TILE_OF(tile, 0, walk, vectors, rows)
-#define PLAIN_TILE(walk, vectors, rows) TILE_OF(plain_tile, 1, walk, vectors, rows)
-#define EACH_ROWS(DO, walk, vectors)                                                                               \
-    DO(walk, vectors, 1) DO(walk, vectors, 2) DO(walk, vectors, 3) DO(walk, vectors, 4) DO(walk, vectors, 5)        \
-    DO(walk, vectors, 6) DO(walk, vectors, 7) DO(walk, vectors, 8) DO(walk, vectors, 9) DO(walk, vectors, 10)       \
-    DO(walk, vectors, 11) DO(walk, vectors, 12) DO(walk, vectors, 13) DO(walk, vectors, 14)
-#define EACH_TILE(DO, walk) EACH_ROWS(DO, walk, 1) EACH_ROWS(DO, walk, 2) EACH_ROWS(DO, walk, 3)
-EACH_TILE(TILE, ROWS) EACH_TILE(TILE, COLUMNS) EACH_TILE(TILE, LISTED_ROWS) EACH_TILE(TILE, LISTED_COLUMNS)
-EACH_TILE(PLAIN_TILE, COLUMNS) EACH_TILE(PLAIN_TILE, LISTED_COLUMNS)
-
-#define TILE_ENTRY(walk, vectors, rows) tile_##walk##_##vectors##_##rows,
-#define PLAIN_ENTRY(walk, vectors, rows) plain_tile_##walk##_##vectors##_##rows,
-#define ENTRIES(DO, walk) {{EACH_ROWS(DO, walk, 1)}, {EACH_ROWS(DO, walk, 2)}, {EACH_ROWS(DO, walk, 3)}}
-typedef tile_function *tile_shapes[3][MAX_TILE_ROWS];
-static const tile_shapes tiles[WALKS] = {
-    ENTRIES(TILE_ENTRY, ROWS), ENTRIES(TILE_ENTRY, COLUMNS), ENTRIES(TILE_ENTRY, LISTED_ROWS),
-    ENTRIES(TILE_ENTRY, LISTED_COLUMNS)
+#define TILE_ENTRY(end, walk, vectors, rows) tile_##end##_##walk##_##vectors##_##rows,
+#define EACH_ROWS(DO, end, walk, vectors)                                                                          \
+    DO(end, walk, vectors, 1) DO(end, walk, vectors, 2) DO(end, walk, vectors, 3) DO(end, walk, vectors, 4)         \
+    DO(end, walk, vectors, 5) DO(end, walk, vectors, 6) DO(end, walk, vectors, 7) DO(end, walk, vectors, 8)         \
+    DO(end, walk, vectors, 9) DO(end, walk, vectors, 10) DO(end, walk, vectors, 11) DO(end, walk, vectors, 12)      \
+    DO(end, walk, vectors, 13) DO(end, walk, vectors, 14)
+#define SHAPES(end, walk)                                                                                          \
+    EACH_ROWS(TILE, end, walk, 1) EACH_ROWS(TILE, end, walk, 2) EACH_ROWS(TILE, end, walk, 3)                       \
+    static const tile_shapes tiles_##end##_##walk = {                                                              \
+        {EACH_ROWS(TILE_ENTRY, end, walk, 1)}, {EACH_ROWS(TILE_ENTRY, end, walk, 2)},                              \
+        {EACH_ROWS(TILE_ENTRY, end, walk, 3)},                                                                     \
+    };
+SHAPES(ANY_END, ROWS) SHAPES(ANY_END, COLUMNS) SHAPES(ANY_END, LISTED_ROWS) SHAPES(ANY_END, LISTED_COLUMNS)
+SHAPES(STORED, COLUMNS) SHAPES(STORED, LISTED_COLUMNS)
+#define ENTRY(end, walk) [walk][end] = &tiles_##end##_##walk
+#if VECTOR_BYTES == 64 /* half as many bytes are stored as fast as they are multiplied */
+SHAPES(STORED, ROWS) SHAPES(BIASED, ROWS) SHAPES(BIASED_RELU, ROWS) SHAPES(RELU_DERIVATIVE, ROWS)
+SHAPES(TANH_DERIVATIVE, ROWS) SHAPES(BIASED, LISTED_ROWS) SHAPES(BIASED_RELU, LISTED_ROWS)
+#define ENDS_OF_ROWS                                                                                               \
+    ENTRY(STORED, ROWS), ENTRY(BIASED, ROWS), ENTRY(BIASED_RELU, ROWS), ENTRY(RELU_DERIVATIVE, ROWS),              \
+    ENTRY(TANH_DERIVATIVE, ROWS), ENTRY(BIASED, LISTED_ROWS), ENTRY(BIASED_RELU, LISTED_ROWS),
+#else
+#define ENDS_OF_ROWS
+#endif
+/* NULL: such a block ends like any other */
+static const tile_shapes *const tiles[WALKS][ENDS] = {
+    ENTRY(ANY_END, ROWS), ENTRY(ANY_END, COLUMNS), ENTRY(ANY_END, LISTED_ROWS), ENTRY(ANY_END, LISTED_COLUMNS),
+    ENTRY(STORED, COLUMNS), ENTRY(STORED, LISTED_COLUMNS), ENDS_OF_ROWS
 };
-static const tile_shapes plain_tiles[2] = {ENTRIES(PLAIN_ENTRY, COLUMNS), ENTRIES(PLAIN_ENTRY, LISTED_COLUMNS)};
 // clang-format on
 
 #endif
