@@ -67,8 +67,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* a gradient that was last touched a step ago, with much in between */
     const int far = g->a_row == 1 && g->m * g->n * element > FAR;
 
-    /* Where A stays in the second-level cache, each group of B is packed just before its tiles. */
-    const int by_groups = pack_b && g->b_column != 1 && mc == g->m && g->k <= kernels->kc;
+    /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
+    const int by_groups = pack_b && g->b_column != 1;
 
     fbp_block block = {.a_row = g->a_row,
                        .a_step = g->a_step,
@@ -76,6 +76,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
                        .far_rows = g->a_step * element > HALF_A_PAGE && fbp_is_intel(),
                        .c_row = g->c_row,
                        .padded = g->c_padded,
+                       .kept = mc < g->m,
                        .ahead = g->ahead,
                        .step = g->step};
     for (int64_t j = 0; j < g->n; j += kernels->nc) {
@@ -86,7 +87,6 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
             if (pack_b && !by_groups) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, scratch);
             block.b = pack_b ? scratch : b;
-            block.unpacked = by_groups ? b : NULL;
             block.b_column = g->b_column;
             block.b_step = pack_b ? 0 : g->b_row;
             block.accumulate = p > 0 || g->accumulate;
@@ -94,6 +94,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             const int last = p + kernels->kc >= g->k;
             for (int64_t i = 0; i < g->m; i += mc) {
                 block.m = smaller(mc, g->m - i);
+                block.unpacked = by_groups && i == 0 ? b : NULL;
                 if (g->a_order)
                     block.rows =
                         g->a_step == 1 ? list_rows(g, i, block.m, p, scratch) : list_rows(g, p, block.k, i, scratch);

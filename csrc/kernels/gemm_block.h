@@ -37,11 +37,10 @@ INLINE void pack_square(const real *b, ptrdiff_t row, int64_t columns, int64_t d
         if (i < depth) vec_store(out + i * width, r[i]);
 }
 
-/* `vectors` vectors of columns, of which the matrix has n at most */
-static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff_t b_row, ptrdiff_t b_column,
-                       real *out) {
-    const ptrdiff_t width = vectors * VL;
-    for (int64_t i = 0; i < width; i += VL, out += VL)
+/* `vectors` vectors of columns, of which the matrix has n at most, in a group of such a width */
+static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff_t b_row, ptrdiff_t b_column, real *out,
+                       ptrdiff_t width) {
+    for (int64_t i = 0; i < vectors * VL; i += VL, out += VL)
         for (int64_t p = 0; p < k; p += b_column == 1 ? 1 : VL) {
             if (b_column == 1)
                 vec_store(out + p * width, load_columns(b + p * b_row + i, n - i));
@@ -53,31 +52,43 @@ static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff
 static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
     for (int64_t j = 0; j < n;) {
         const int vectors = group_vectors((n - j + VL - 1) / VL);
-        pack_group(k, n - j, vectors, (const real *)b + j * b_column, b_row, b_column, (real *)packed + j * k);
+        pack_group(k, n - j, vectors, (const real *)b + j * b_column, b_row, b_column, (real *)packed + j * k,
+                   vectors * VL);
         j += vectors * VL;
     }
+}
+
+/* Where the group of B is that begins with column j. Where tiles read one and copy the next, two lie there by turns, half
+ * a page further within theirs: a load would wait for the store to an address that ends like its own. */
+enum { HALF_A_PAGE = 2048 / sizeof(real) };
+INLINE const real *group_of(const fbp_block *g, int64_t j, int copying) {
+    if (g->b_step) return (const real *)g->b + j;
+    if (!g->unpacked || g->kept) return (const real *)g->b + j * g->k;
+    return (const real *)g->b + copying * (j / GROUP % 2) * (g->k * GROUP + HALF_A_PAGE);
 }
 
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
- * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. In a
- * weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
+ * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. Of a
+ * delta the first ones copy the next group instead, if there are enough of them; else what they can. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
  * product. */
-INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole,
+INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
                       const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
     const int most_halvings = along_columns ? 0 : by_lines ? 1 : 3;
+    int64_t copied = 0; /* columns of the group, by the tiles of the one before */
     for (int64_t j = 0; j < g->n;) {
         int vectors = group_vectors((g->n - j + VL - 1) / VL);
         int64_t width = (int64_t)vectors * VL;
         int columns = (int)(g->n - j < width ? g->n - j : width);
-        const real *b = (const real *)g->b + (g->unpacked ? 0 : g->b_step ? j : j * g->k);
+        const real *b = group_of(g, j, copying);
         ptrdiff_t b_step = g->b_step ? g->b_step : width;
         const real *next = b + (g->b_step ? width : width * g->k);
         if (g->unpacked) {
             const real *unpacked = (const real *)g->unpacked + j * g->b_column;
-            pack_group(g->k, g->n - j, vectors, unpacked, 1, g->b_column, (real *)b);
+            pack_group(g->k, g->n - j - copied, vectors - (int)(copied / VL), unpacked + copied * g->b_column, 1,
+                       g->b_column, (real *)b + copied, width);
             next = unpacked + width * g->b_column;
         }
         int64_t count = (g->m + most_rows[vectors - 1] - 1) / most_rows[vectors - 1];
@@ -87,12 +98,19 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
         const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
         const int64_t parts = 1 << halvings;
         const tile_shapes *shapes = whole && columns == width ? whole : any;
+        copied = 0;
+        if (copying && vectors == VECTORS && g->n - j - width >= GROUP)
+            copied = count * COPIED < GROUP ? count * COPIED / VL * VL : GROUP;
         for (int64_t t = 0, i = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
             const char *ahead = (const char *)(b + AHEAD * b_step);
             int64_t pauses = brief && (t > 0 || !by_lines) ? BRIEF : 0;
-            if (t > 0 && t >= count - parts) {
+            if (t * COPIED < copied) {
+                pauses = COPYING;
+                ahead = (const char *)(next + t * COPIED * g->b_column);
+                ahead_step = (const char *)(group_of(g, j + width, copying) + t * COPIED) - (const char *)b;
+            } else if (t > 0 && t >= count - parts && copied < GROUP) {
                 const int64_t part = t - (count - parts);
                 ahead = (const char *)(by_lines ? next : next + part * (g->k >> halvings) * b_step);
                 if (by_lines)
@@ -116,14 +134,15 @@ static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
 static void block(const fbp_block *g) {
     const tile_shapes *const *ends = tiles[walk_of(g)];
-    run_tiles(g, ends[ANY_END], ends[end_of(g)], tile_rows);
+    const int end = end_of(g), copying = ends[end] && copies(end) && g->unpacked && !g->brief;
+    run_tiles(g, ends[ANY_END], ends[end], copying, tile_rows);
 }
 
 #ifdef STEP_ROWS
 /* the same for a block with a step; A's columns are contiguous, rows of C are padded */
 static void step_block(const fbp_block *g) {
     static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
-    run_tiles(g, &step_tiles[walk_of(g) == LISTED_COLUMNS], NULL, rows);
+    run_tiles(g, &step_tiles[walk_of(g) == LISTED_COLUMNS], NULL, 0, rows);
 }
 #define STEPS_OR_NULL(function) function
 #else

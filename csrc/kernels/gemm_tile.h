@@ -92,6 +92,9 @@ INLINE int end_of(const fbp_block *g) {
     return relu ? ANY_END : STORED;
 }
 
+/* Deltas alone end so: products with a transposed weight, whose tiles may copy the next group of it meanwhile. */
+INLINE int copies(const int end) { return end == RELU_DERIVATIVE || end == TANH_DERIVATIVE; }
+
 /* relu' is 1 where not saved <= 0 */
 INLINE vec times_derivative(const int activation, vec sum, const real *saved) {
     vec s = vec_load(saved);
@@ -105,7 +108,7 @@ INLINE vec times_derivative(const int activation, vec sum, const real *saved) {
 INLINE void last_columns(const int end, const int walk, const int rows, const int vectors, column at, const real *b,
                          ptrdiff_t b_step, const fbp_epilogue *e, int64_t i0, int64_t j0,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
-    const int derivative = end == RELU_DERIVATIVE || end == TANH_DERIVATIVE;
+    const int derivative = copies(end);
     const real *bias = end == BIASED || end == BIASED_RELU ? (const real *)e->bias + j0 : NULL;
     const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
     const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
@@ -150,7 +153,21 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
 /* One tile of whole vectors. From `ahead` on lies what
  * somebody will read soon: `ahead_step` bytes further for each p, two lines or, if `pauses` is BRIEF, one; else along
  * rows as far as a row of B, for one p of a few if `pauses` is not 0 but one less than a power of two. */
-enum { BRIEF = -1 };
+enum { BRIEF = -1, COPYING = -2 };
+
+/* Columns of the next group of B that a tile copies, each of which begins at a row of the weight: one element for each p, with loads and stores
+ * of integers, which the multipliers do not notice. Two pointers reach the four, as in first_column. */
+enum { COPIED = 4 };
+INLINE void copy_columns(const char *first, const char *third, ptrdiff_t column, char *to) {
+    UNROLL
+    for (int q = 0; q < COPIED; q++) {
+        integer element;
+        memcpy(&element, (q < 2 ? first : third) + q % 2 * column, sizeof element);
+        ONE_REGISTER(element);
+        memcpy(to + q * (ptrdiff_t)sizeof element, &element, sizeof element);
+    }
+}
+
 INLINE void tile(const int end, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
@@ -172,6 +189,26 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
 
     column at = first_column(walk, rows, g, i0);
     int64_t p = end != ANY_END ? g->k - LAST : g->k;
+    if (copies(end) && walk == ROWS && vectors == VECTORS && pauses == COPYING) {
+        ptrdiff_t column = g->b_column * (ptrdiff_t)sizeof(real);
+        const char *first = ahead, *third = ahead + 2 * column;
+        for (; p > 0; p--, b += GROUP, first += sizeof(real), third += sizeof(real)) {
+            ONE_REGISTER(first);
+            ONE_REGISTER(third);
+            ONE_REGISTER(column); /* no register for its multiples */
+            ONE_REGISTER(at.step);
+            multiply_add(walk, rows, vectors, 0, &at, b, NULL, acc);
+            copy_columns(first, third, column, (char *)b + ahead_step);
+            next_column(walk, rows, &at);
+        }
+        ONE_REGISTER(column);
+        ONE_REGISTER(at.step);
+        UNROLL
+        for (ptrdiff_t q = 0; q < LAST; q++) {
+            const ptrdiff_t skip = q * (ptrdiff_t)sizeof(real);
+            copy_columns(first + skip, third + skip, column, (char *)(b + q * GROUP) + ahead_step);
+        }
+    }
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
      * additions between them, cost 6 %. Behind a group of one vector comes no other one. */
     if (!along_columns && pauses == BRIEF)

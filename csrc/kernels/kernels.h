@@ -85,8 +85,9 @@ typedef struct {
     const void *const *rows; /* NULL, or where they begin; behind them the first FBP_NEXT_ROWS again */
     const void *b;
     ptrdiff_t b_step;     /* 0: packed */
-    const void *unpacked; /* NULL, or where element [p, j] is at unpacked[p + j * b_column]: b is room for one group */
+    const void *unpacked; /* NULL, or where element [p, j] is at unpacked[p + j * b_column]: groups are packed into b */
     ptrdiff_t b_column;
+    int kept; /* they stay there, else it is room for two */
     void *c;
     ptrdiff_t c_row;
     int accumulate;

@@ -110,6 +110,37 @@ def test_the_maker_changes_no_bit(transpose_a, transpose_b, engine, dtype, rng):
         assert len(found) == 1, f"({m}, {k}) times ({k}, {n})"
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_deltas_of_many_columns(activation, engine, dtype, rng):
+    """A transposed weight is copied group by group, where there are tiles enough by those of the group before."""
+    edge = engine.edges(dtype)
+    widths = (5, 3 * edge["group"] + edge["vector"] + 3, 2 * edge["group"], 70, 2)
+    model = fastbp.Sequential(
+        [Dense(width, activation if width > 2 else None) for width in widths[1:]],
+        input_size=widths[0],
+        dtype=dtype,
+        seed=0,
+    )
+    for rows in (1, 33, 60, 130, edge["mc"] + 60):
+        x, delta = rng.normal(size=(rows, widths[0])), rng.normal(size=(rows, widths[-1]))
+        outputs, wide = [x], delta
+        for layer in model.layers[:-1]:
+            z = outputs[-1] @ layer.weight.T.astype(float)
+            outputs.append(np.maximum(z, 0) if activation == "relu" else np.tanh(z))
+        for layer, y in zip(reversed(model.layers), reversed(outputs), strict=True):
+            wide = wide @ layer.weight.astype(float)
+            if layer is not model.layers[0]:
+                wide = wide * ((y > 0) if activation == "relu" else 1 - y**2)
+        found = []
+        for intel in (0, 1):
+            if engine.native:
+                engine.native.set_intel(intel)
+            model.forward(x.astype(dtype))
+            found.append(model.backward(delta.astype(dtype)))
+        np.testing.assert_allclose(found[0], wide, rtol=0, atol=200 * np.finfo(dtype).eps * np.abs(wide).max())
+        assert found[0].tobytes() == found[1].tobytes()
+
+
 def test_largest_and_empty(engine, dtype):
     largest = np.finfo(dtype).max
     assert kernels.matmul(np.full((1, 2), largest, dtype), np.ones((2, 1), dtype)) == np.inf
