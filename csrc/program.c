@@ -206,6 +206,8 @@ static void run_together(const job *j, const fbp_batch *batch, const fbp_member 
         }
 }
 
+enum { GATHERS = 3 }; /* at most: inputs, targets, weights; what one of them will read next is known behind it */
+
 /* Each member takes blocks of rows through all operations by itself; then gradients are added up, and the team shares
  * what goes through the flat arrays. */
 static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *member) {
@@ -215,7 +217,9 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
     const int lanes = (int)(blocks < p->schedule.lanes ? blocks : p->schedule.lanes);
     const fbp_range share = fbp_share(lanes, 1, member->size, member->index);
     const fbp_member alone = {.size = 1, .scratch = member->scratch, .ahead = member->ahead};
-    const int64_t some = p->schedule.block / (p->by_rows + 1) + 1;
+    /* of the next block's rows after each operation, so that the last one comes to the last row */
+    const int64_t parts = p->by_rows > 2 * GATHERS ? p->by_rows - GATHERS : GATHERS;
+    const int64_t some = p->schedule.block / parts + 1;
     for (int64_t lane = share.begin; lane < share.end; lane++) {
         fbp_batch part = *batch;
         part.in_lane = 1;

@@ -12,11 +12,14 @@ enum { ROWS_AHEAD = 12, FEW_LINES = 8, SHORT = 32, SMALL_BATCH = 1 << 17 };
 /* Rows that are scaled at a time: they stay in the first-level cache, and share what is computed once for a column. */
 enum { ROWS_AT_ONCE = 8 };
 
+/* Into the second-level cache: from the first one it would be gone before its turn. */
+static void ask_for_line(const char *address) { __builtin_prefetch(address, 0, 2); }
+
 /* A row that begins in the middle of a line ends in one more. */
 static void ask_for(const char *row, size_t bytes) {
     const size_t some = bytes < FEW_LINES * FBP_CACHE_LINE ? bytes : FEW_LINES * FBP_CACHE_LINE;
-    for (size_t i = 0; i < some; i += FBP_CACHE_LINE) __builtin_prefetch(row + i);
-    __builtin_prefetch(row + some - 1);
+    for (size_t i = 0; i < some; i += FBP_CACHE_LINE) ask_for_line(row + i);
+    ask_for_line(row + some - 1);
 }
 
 static int is_small(const fbp_batch *batch, size_t bytes) { return (size_t)batch->rows * bytes <= SMALL_BATCH; }
@@ -135,7 +138,7 @@ void fbp_ask_for_rows(fbp_ahead *a, int64_t rows) {
     for (int64_t i = a->next; i < end; i++) {
         const char *row = a->rows + (size_t)a->order[i] * a->step;
         if (in_lines)
-            __builtin_prefetch(row);
+            ask_for_line(row);
         else
             ask_for(row, a->step);
     }
