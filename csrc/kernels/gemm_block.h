@@ -67,6 +67,9 @@ INLINE const real *group_of(const fbp_block *g, int64_t j, int copying) {
     return (const real *)g->b + copying * (j / GROUP % 2) * (g->k * GROUP + HALF_A_PAGE);
 }
 
+/* What tiles leave unfinished is finished while it is in the first-level cache, with the elements of A beside it. */
+enum { FINISHED_AT_ONCE = 24 * 1024 / sizeof(real) };
+
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
@@ -101,7 +104,8 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
         copied = 0;
         if (copying && vectors == VECTORS && g->n - j - width >= GROUP)
             copied = count * COPIED < GROUP ? count * COPIED / VL * VL : GROUP;
-        for (int64_t t = 0, i = 0; t < count; t++) {
+        const int unfinished = !in_registers(g->epilogue) && (columns == width || g->padded);
+        for (int64_t t = 0, i = 0, finished = 0; t < count; t++) {
             int rows = (int)(low + (t < higher));
             ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
             const char *ahead = (const char *)(b + AHEAD * b_step);
@@ -125,6 +129,10 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
             }
             (*shapes)[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
             i += rows;
+            if (unfinished && (t == count - 1 || (i - finished) * (g->k + width) >= FINISHED_AT_ONCE)) {
+                finish(g->epilogue, i - finished, columns, (real *)g->c + finished * g->c_row + j, g->c_row, finished, j);
+                finished = i;
+            }
         }
         j += width;
     }

@@ -229,7 +229,6 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
     const fbp_epilogue *e = g->epilogue;
     if (end != ANY_END) {
         last_columns(end, walk, rows, vectors, at, b, b_step, e, i0, j0, acc, c, g->c_row);
-        if ((end == STORED || end == BIASED) && !in_registers(e)) finish(e, rows, columns, c, g->c_row, i0, j0);
         return;
     }
     if (columns < vectors * VL && !g->padded) {
@@ -274,7 +273,6 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
         UNROLL
         for (int v = 0; v < vectors; v++) vec_store(row + v * VL, acc[i][v]);
     }
-    if (!in_registers(e)) finish(e, rows, columns, c, c_row, i0, j0);
 }
 
 // clang-format off
