@@ -29,6 +29,11 @@ FLAGS = [
     "-fno-trapping-math",
 ]
 FLAGS += ["-Wall", "-Wextra"]
+# GCC on x86 clears a structure by an instruction that takes twenty cycles to begin, 3 % of the smallest steps.
+SMALL_MEMORY = ["-mmemset-strategy=unrolled_loop:512:noalign,libcall:-1:noalign"]
+
+Spelling = tuple[list[str], list[str]]
+"""Arguments for the compiler and for the linker."""
 
 PURE = os.environ.get("FASTBP_PURE", "") not in ("", "0")
 FREE_THREADED = bool(__import__("sysconfig").get_config_var("Py_GIL_DISABLED"))
@@ -55,6 +60,8 @@ class BuildExtension(build_ext):
             flags = [f"/clang:{flag}" for flag in FLAGS]
         else:
             flags = list(FLAGS)
+            if self.first_that_builds("int main(void) { return 0; }\n", [(SMALL_MEMORY, [])]):
+                flags += SMALL_MEMORY
         openmp = self.openmp_flags()
         ext.extra_compile_args = flags + openmp[0]
         ext.extra_link_args = openmp[1]
@@ -72,27 +79,33 @@ class BuildExtension(build_ext):
         ]
         super().build_extension(ext)
 
-    def openmp_flags(self) -> tuple[list[str], list[str]]:
+    def openmp_flags(self) -> Spelling:
         """Compile and link arguments of the first OpenMP spelling that compiles, links and is OpenMP."""
         program = "#include <omp.h>\n#ifndef _OPENMP\n#error none\n#endif\n"
         program += "int main(void) { return omp_get_max_threads() < 1; }\n"
         spellings = [(["-fopenmp"], ["-fopenmp"]), (["-Xclang", "-fopenmp"], ["-lomp"]), (["/openmp"], [])]
+        found = self.first_that_builds(program, spellings)
+        if found is None:
+            self.warn("this compiler has no OpenMP: fastbp is built for one thread")
+        return found or ([], [])
+
+    def first_that_builds(self, program: str, spellings: list[Spelling]) -> Spelling | None:
+        """Return the first compile and link arguments that make a program of this source."""
         for compile_arguments, link_arguments in spellings:
             with tempfile.TemporaryDirectory() as folder:
-                source = Path(folder) / "openmp.c"
+                source = Path(folder) / "program.c"
                 source.write_text(program)
                 try:
                     objects = self.compiler.compile(
                         [str(source)], output_dir=folder, extra_postargs=compile_arguments
                     )
                     self.compiler.link_executable(
-                        objects, str(Path(folder) / "openmp"), extra_postargs=link_arguments
+                        objects, str(Path(folder) / "program"), extra_postargs=link_arguments
                     )
                 except (CompileError, LinkError):
                     continue
                 return compile_arguments, link_arguments
-        self.warn("this compiler has no OpenMP: fastbp is built for one thread")
-        return [], []
+        return None
 
 
 def extensions() -> list[Extension]:
