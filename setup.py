@@ -29,7 +29,7 @@ FLAGS = [
     "-fno-trapping-math",
 ]
 FLAGS += ["-Wall", "-Wextra"]
-# GCC on x86 clears a structure by an instruction that takes twenty cycles to begin, 3 % of the smallest steps.
+# GCC on x86 clears a structure by an instruction that takes some twenty cycles: 1 % of the smallest steps.
 SMALL_MEMORY = ["-mmemset-strategy=unrolled_loop:512:noalign,libcall:-1:noalign"]
 
 Spelling = tuple[list[str], list[str]]

@@ -90,7 +90,7 @@ NETS = {
         Net("mnist", 64, (784, 128, 10), "relu", True, 200),  # the classic
         Net("higgs", 100, (28, 300, 300, 300, 300, 300, 1), "tanh", False, 50),  # published by OpenNN
         Net("deep", 128, (784, 512, 512, 10), "relu", True, 30),  # the mnist_mlp of Keras
-        Net("wide", 512, (1024, 2048, 2048, 1000), "relu", True, 2),  # bound by matrix products
+        Net("wide", 512, (1024, 2048, 2048, 1000), "relu", True, 4),  # bound by matrix products
     )
 }
 """The seven networks by name, from the smallest to the largest step."""

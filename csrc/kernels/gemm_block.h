@@ -58,8 +58,8 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
     }
 }
 
-/* Where the group of B is that begins with column j. Where tiles read one and copy the next, two lie there by turns, half
- * a page further within theirs: a load would wait for the store to an address that ends like its own. */
+/* Where the group of B is that begins with column j. Where tiles read one and copy the next, two lie there by turns,
+ * half a page further within theirs: a load would wait for the store to an address that ends like its own. */
 enum { HALF_A_PAGE = 2048 / sizeof(real) };
 INLINE const real *group_of(const fbp_block *g, int64_t j, int copying) {
     if (g->b_step) return (const real *)g->b + j;
@@ -73,9 +73,9 @@ enum { FINISHED_AT_ONCE = 24 * 1024 / sizeof(real) };
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
- * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. Of a
- * delta the first ones copy the next group instead, if there are enough of them; else what they can. In a weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
- * product. */
+ * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. In a
+ * weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
+ * product. Where `copying`, the first ones copy as much of the next group as they can. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
                       const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
@@ -130,7 +130,8 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
             (*shapes)[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
             i += rows;
             if (unfinished && (t == count - 1 || (i - finished) * (g->k + width) >= FINISHED_AT_ONCE)) {
-                finish(g->epilogue, i - finished, columns, (real *)g->c + finished * g->c_row + j, g->c_row, finished, j);
+                finish(g->epilogue, i - finished, columns, (real *)g->c + finished * g->c_row + j, g->c_row, finished,
+                       j);
                 finished = i;
             }
         }

@@ -150,13 +150,8 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
     for (int i = 0; i < rows; i++) acc[i][vectors - 1] = (vec)((ivec)acc[i][vectors - 1] & lanes);
 }
 
-/* One tile of whole vectors. From `ahead` on lies what
- * somebody will read soon: `ahead_step` bytes further for each p, two lines or, if `pauses` is BRIEF, one; else along
- * rows as far as a row of B, for one p of a few if `pauses` is not 0 but one less than a power of two. */
-enum { BRIEF = -1, COPYING = -2 };
-
-/* Columns of the next group of B that a tile copies, each of which begins at a row of the weight: one element for each p, with loads and stores
- * of integers, which the multipliers do not notice. Two pointers reach the four, as in first_column. */
+/* Four columns of B, each of which begins at `first` or so many bytes further: one element of each goes to `to`, by
+ * loads and stores of integers, which the multipliers do not notice. Two pointers reach them, as in first_column. */
 enum { COPIED = 4 };
 INLINE void copy_columns(const char *first, const char *third, ptrdiff_t column, char *to) {
     UNROLL
@@ -168,6 +163,35 @@ INLINE void copy_columns(const char *first, const char *third, ptrdiff_t column,
     }
 }
 
+/* The loop over `depth` columns of A and rows of a packed B, and LAST more rows copied behind it. */
+INLINE void multiply_and_copy(const int rows, ptrdiff_t column_of_b, int64_t depth, column *at, const real **b_row,
+                              const char *from, ptrdiff_t to, vec acc[MAX_TILE_ROWS][VECTORS]) {
+    const real *b = *b_row;
+    const char *first = from, *third = from + 2 * column_of_b;
+    for (; depth > 0; depth--, b += GROUP, first += sizeof(real), third += sizeof(real)) {
+        ONE_REGISTER(first);
+        ONE_REGISTER(third);
+        ONE_REGISTER(column_of_b); /* none for multiples of it */
+        ONE_REGISTER(at->step);
+        multiply_add(ROWS, rows, VECTORS, 0, at, b, NULL, acc);
+        copy_columns(first, third, column_of_b, (char *)b + to);
+        next_column(ROWS, rows, at);
+    }
+    ONE_REGISTER(column_of_b);
+    ONE_REGISTER(at->step);
+    UNROLL
+    for (ptrdiff_t q = 0; q < LAST; q++) {
+        const ptrdiff_t skip = q * (ptrdiff_t)sizeof(real);
+        copy_columns(first + skip, third + skip, column_of_b, (char *)(b + q * GROUP) + to);
+    }
+    *b_row = b;
+}
+
+/* One tile of whole vectors. From `ahead` on lies what somebody will read soon: `ahead_step` bytes further for each p,
+ * two lines or, if `pauses` is BRIEF, one; else along rows as far as a row of B, for one p of a few if `pauses` is not
+ * 0 but one less than a power of two. If it is COPYING, columns of the next group of B are copied from there to
+ * `ahead_step` bytes behind this group. */
+enum { BRIEF = -1, COPYING = -2 };
 INLINE void tile(const int end, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
@@ -189,25 +213,9 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
 
     column at = first_column(walk, rows, g, i0);
     int64_t p = end != ANY_END ? g->k - LAST : g->k;
-    if (copies(end) && walk == ROWS && vectors == VECTORS && pauses == COPYING) {
-        ptrdiff_t column = g->b_column * (ptrdiff_t)sizeof(real);
-        const char *first = ahead, *third = ahead + 2 * column;
-        for (; p > 0; p--, b += GROUP, first += sizeof(real), third += sizeof(real)) {
-            ONE_REGISTER(first);
-            ONE_REGISTER(third);
-            ONE_REGISTER(column); /* no register for its multiples */
-            ONE_REGISTER(at.step);
-            multiply_add(walk, rows, vectors, 0, &at, b, NULL, acc);
-            copy_columns(first, third, column, (char *)b + ahead_step);
-            next_column(walk, rows, &at);
-        }
-        ONE_REGISTER(column);
-        ONE_REGISTER(at.step);
-        UNROLL
-        for (ptrdiff_t q = 0; q < LAST; q++) {
-            const ptrdiff_t skip = q * (ptrdiff_t)sizeof(real);
-            copy_columns(first + skip, third + skip, column, (char *)(b + q * GROUP) + ahead_step);
-        }
+    if (copies(end) && vectors == VECTORS && pauses == COPYING) {
+        multiply_and_copy(rows, g->b_column * (ptrdiff_t)sizeof(real), p, &at, &b, ahead, ahead_step, acc);
+        p = 0;
     }
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
      * additions between them, cost 6 %. Behind a group of one vector comes no other one. */

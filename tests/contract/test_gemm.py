@@ -112,7 +112,7 @@ def test_the_maker_changes_no_bit(transpose_a, transpose_b, engine, dtype, rng):
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_deltas_of_many_columns(activation, engine, dtype, rng):
-    """A transposed weight is copied group by group, where there are tiles enough by those of the group before."""
+    """A transposed weight is copied group by group, by the tiles of the group before if they are enough."""
     edge = engine.edges(dtype)
     widths = (5, 3 * edge["group"] + edge["vector"] + 3, 2 * edge["group"], 70, 2)
     model = fastbp.Sequential(
@@ -137,7 +137,8 @@ def test_deltas_of_many_columns(activation, engine, dtype, rng):
                 engine.native.set_intel(intel)
             model.forward(x.astype(dtype))
             found.append(model.backward(delta.astype(dtype)))
-        np.testing.assert_allclose(found[0], wide, rtol=0, atol=200 * np.finfo(dtype).eps * np.abs(wide).max())
+        bound = 200 * np.finfo(dtype).eps * np.abs(wide).max()
+        np.testing.assert_allclose(found[0], wide, rtol=0, atol=bound)
         assert found[0].tobytes() == found[1].tobytes()
 
 
