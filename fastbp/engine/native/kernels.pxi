@@ -6,7 +6,10 @@ from libc.string cimport memset
 
 
 cdef Buffer _real(array, str name, bint writable=False):
-    return Buffer(array, name, CODES[array.dtype.name], writable)
+    code = array.dtype.char  # not its name, which NumPy puts together anew each time
+    if code not in ("f", "d"):
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    return Buffer(array, name, code, writable)
 
 
 def matmul(a, b, c, bint transpose_a=False, bint transpose_b=False, bias=None, activation="linear",

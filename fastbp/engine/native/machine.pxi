@@ -105,7 +105,7 @@ def multiply_adds(dtype, int64_t rounds):
 
 def sweep(x):
     """Let all threads read and write each element of an array once."""
-    cdef Buffer xb = Buffer(x, "x", CODES[x.dtype.name], True)
+    cdef Buffer xb = _real(x, "x", True)
     cdef const fbp_kernels *kernels = find_kernels(xb.view.itemsize)
     with nogil:
         fbp_sweep_memory(kernels, xb.size(), xb.view.buf)
