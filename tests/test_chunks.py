@@ -53,27 +53,29 @@ LONG_BATCH = """
     import fastbp as bp
 
     rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(3000, 256)).astype("float32"), rng.normal(size=(3000, 8)).astype("float32")
+    X, Y = rng.normal(size=(9000, 256)).astype("float32"), rng.normal(size=(9000, 8)).astype("float32")
 
     def make():
         layers = [bp.layers.Dense(768, "relu"), bp.layers.Dense(768, "relu"), bp.layers.Dense(8)]
         return bp.Sequential(layers, loss="mse", optimizer="sgd", seed=0, input_size=256)
 
     def interrupt():
-        sent.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
 
-    sent, model, plain = [], make(), make()
+    def start(epoch, logs):
+        if epoch == 0:  # in the middle of the second batch
+            background.append(model._require_network()._background)
+            threading.Timer(0.4 * seconds, interrupt).start()
+
+    background, model, plain = [], make(), make()
     begin = time.perf_counter()
     plain.fit(X, Y, batch_size=len(X))
     seconds = time.perf_counter() - begin
-    # in the middle of the second batch
-    start = lambda epoch, logs: epoch == 0 and threading.Timer(0.4 * seconds, interrupt).start()
     try:
         model.fit(X, Y, batch_size=len(X), epochs=50,
                   callbacks=[bp.callbacks.LambdaCallback(on_epoch_end=start)])
     except KeyboardInterrupt:
-        print(time.perf_counter() - sent[0], seconds)
+        print("still running" if not background[0]._done.is_set() else "at its end")
     steps = int(model._require_network().counters[0])  # waits for the step that was left behind
     assert steps >= len(model.history.epoch) >= 1, steps
     plain.fit(X, Y, batch_size=len(X), epochs=steps, initial_epoch=1)
@@ -91,8 +93,7 @@ def test_ctrl_c_does_not_wait_for_the_end_of_a_long_batch():
         [sys.executable, "-c", textwrap.dedent(LONG_BATCH)], capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 0, run.stderr
-    delay, seconds = map(float, run.stdout.split())
-    assert delay < max(0.1, 0.5 * seconds)  # less than a millisecond on a quiet machine
+    assert run.stdout.strip() == "still running"  # it comes after less than a millisecond on a quiet machine
 
 
 def test_the_engine_is_called_for_a_short_time_each(monkeypatch):
