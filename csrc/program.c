@@ -63,7 +63,6 @@ struct fbp_program {
     char *workspace;   /* with blocks each member has one of its own, behind its scratch */
     int64_t *counters; /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
-    int by_rows;          /* operations that lanes take block by block */
     int penalties;        /* operations whose sums belong to the loss */
     int64_t accumulation; /* batches whose gradients make one step */
     fbp_table *tables;    /* of embeddings */
@@ -115,7 +114,6 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->workspace = shared ? shared : p->lane_gradients + gradient;
     p->accumulation = 1;
     for (int i = 0; i < count; i++) {
-        p->by_rows += schemas[p->ops[i].kind].by_rows;
         p->penalties += p->ops[i].kind == FBP_OP_penalty;
         if (p->ops[i].kind == FBP_OP_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];
     }
@@ -217,9 +215,10 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
     const int lanes = (int)(blocks < p->schedule.lanes ? blocks : p->schedule.lanes);
     const fbp_range share = fbp_share(lanes, 1, member->size, member->index);
     const fbp_member alone = {.size = 1, .scratch = member->scratch, .ahead = member->ahead};
-    /* of the next block's rows after each operation, so that the last one comes to the last row */
-    const int64_t parts = p->by_rows > 2 * GATHERS ? p->by_rows - GATHERS : GATHERS;
-    const int64_t some = p->schedule.block / parts + 1;
+    int by_rows = 0; /* operations of this run that take blocks */
+    for (int i = 0; i < p->count; i++) by_rows += schemas[p->ops[i].kind].by_rows && asked(j->request, p->ops[i].phase);
+    /* of the next block's rows after each of them, so that the last one comes to the last row */
+    const int64_t some = p->schedule.block / (by_rows > GATHERS ? by_rows - GATHERS : 1) + 1;
     for (int64_t lane = share.begin; lane < share.end; lane++) {
         fbp_batch part = *batch;
         part.in_lane = 1;

@@ -27,7 +27,8 @@ class Net:
     classes : bool
         Softmax and cross-entropy over labels, or mean squared error.
     batches : int
-        Batches of an epoch: some 0.1 s of work where a step is long, 0.01 s where it is short.
+        Batches of an epoch: some 0.1 s of work where a step is long, 0.01 s where it is short; at least four,
+        since the last one of an epoch is not like the others.
     """
 
     name: str

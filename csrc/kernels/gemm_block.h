@@ -60,11 +60,11 @@ static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t
 
 /* Where the group of B is that begins with column j. Where tiles read one and copy the next, two lie there by turns,
  * half a page further within theirs: a load would wait for the store to an address that ends like its own. */
-enum { HALF_A_PAGE = 2048 / sizeof(real) };
+enum { BETWEEN_ROOMS = 2048 / sizeof(real) };
 INLINE const real *group_of(const fbp_block *g, int64_t j, int copying) {
     if (g->b_step) return (const real *)g->b + j;
     if (!g->unpacked || g->kept) return (const real *)g->b + j * g->k;
-    return (const real *)g->b + copying * (j / GROUP % 2) * (g->k * GROUP + HALF_A_PAGE);
+    return (const real *)g->b + copying * (j / GROUP % 2) * (g->k * GROUP + BETWEEN_ROOMS);
 }
 
 /* What tiles leave unfinished is finished while it is in the first-level cache, with the elements of A beside it. */
@@ -143,7 +143,7 @@ static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
 static void block(const fbp_block *g) {
     const tile_shapes *const *ends = tiles[walk_of(g)];
-    const int end = end_of(g), copying = ends[end] && copies(end) && g->unpacked && !g->brief;
+    const int end = end_of(g), copying = ends[end] && is_derivative(end) && g->unpacked && !g->brief;
     run_tiles(g, ends[ANY_END], ends[end], copying, tile_rows);
 }
 

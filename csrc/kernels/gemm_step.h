@@ -122,7 +122,7 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
 }
 
 // clang-format off
-#define STEP_TILE(end, walk, vectors, rows)                                                                          \
+#define STEP_TILE(end, walk, vectors, rows)                                                                        \
     static void step_tile_##walk##_##vectors##_##rows(                                                             \
         const fbp_block *g, int64_t i0, int64_t j0, const real *b, ptrdiff_t b_step,                               \
         const char *ahead, ptrdiff_t ahead_step, int64_t pauses, int columns) {                                    \

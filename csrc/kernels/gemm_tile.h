@@ -93,7 +93,7 @@ INLINE int end_of(const fbp_block *g) {
 }
 
 /* Deltas alone end so: products with a transposed weight, whose tiles may copy the next group of it meanwhile. */
-INLINE int copies(const int end) { return end == RELU_DERIVATIVE || end == TANH_DERIVATIVE; }
+INLINE int is_derivative(const int end) { return end == RELU_DERIVATIVE || end == TANH_DERIVATIVE; }
 
 /* relu' is 1 where not saved <= 0 */
 INLINE vec times_derivative(const int activation, vec sum, const real *saved) {
@@ -108,7 +108,7 @@ INLINE vec times_derivative(const int activation, vec sum, const real *saved) {
 INLINE void last_columns(const int end, const int walk, const int rows, const int vectors, column at, const real *b,
                          ptrdiff_t b_step, const fbp_epilogue *e, int64_t i0, int64_t j0,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
-    const int derivative = copies(end);
+    const int derivative = is_derivative(end);
     const real *bias = end == BIASED || end == BIASED_RELU ? (const real *)e->bias + j0 : NULL;
     const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
     const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
@@ -213,7 +213,7 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
 
     column at = first_column(walk, rows, g, i0);
     int64_t p = end != ANY_END ? g->k - LAST : g->k;
-    if (copies(end) && vectors == VECTORS && pauses == COPYING) {
+    if (is_derivative(end) && vectors == VECTORS && pauses == COPYING) {
         multiply_and_copy(rows, g->b_column * (ptrdiff_t)sizeof(real), p, &at, &b, ahead, ahead_step, acc);
         p = 0;
     }
