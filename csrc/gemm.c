@@ -85,7 +85,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
         for (int64_t p = 0; p == 0 || p < g->k; p += kernels->kc) {
             block.k = smaller(kernels->kc, g->k - p);
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
-            if (pack_b && !by_groups) kernels->pack(block.k, block.n, b, g->b_row, g->b_column, scratch);
+            if (pack_b && !by_groups) kernels->pack(block.k, block.n, b, g->b_row, scratch);
             block.b = pack_b ? scratch : b;
             block.b_column = g->b_column;
             block.b_step = pack_b ? 0 : g->b_row;

@@ -49,11 +49,10 @@ static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff
         }
 }
 
-static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
+static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *packed) {
     for (int64_t j = 0; j < n;) {
         const int vectors = group_vectors((n - j + VL - 1) / VL);
-        pack_group(k, n - j, vectors, (const real *)b + j * b_column, b_row, b_column, (real *)packed + j * k,
-                   vectors * VL);
+        pack_group(k, n - j, vectors, (const real *)b + j, b_row, 1, (real *)packed + j * k, vectors * VL);
         j += vectors * VL;
     }
 }

@@ -173,9 +173,9 @@ typedef struct fbp_kernels {
     void (*begin_steps)(const fbp_step *step);
     void (*step_block)(const fbp_block *block);
     void (*end_steps)(const fbp_step *step);
-    /* packs B[k, n] (element [p, j] at b[p * b_row + j * b_column], one stride is 1) into groups,
-     * each padded with zeros to whole vectors; out holds k * round_up(n, vector) elements */
-    void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *out);
+    /* packs B[k, n] (element [p, j] at b[p * b_row + j]) into groups, each padded with zeros to whole vectors; out
+     * holds k * round_up(n, vector) elements */
+    void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *out);
 
     /* gemm_narrow.h: at most FBP_NARROW columns, a_step is 1 */
     void (*narrow)(const fbp_product *product);
