@@ -72,9 +72,10 @@ enum { FINISHED_AT_ONCE = 24 * 1024 / sizeof(real) };
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
  * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
- * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row. In a
- * weight gradient, which has many short tiles, the last one does that, and those before ask for what comes after this
- * product. Where `copying`, the first ones copy as much of the next group as they can. */
+ * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row; and
+ * brief tiles of the first group ask for the rows of A that come next, which another core may have written. In a weight
+ * gradient, which has many short tiles, the last one asks for the next group, and those before for what comes after
+ * this product. Where `copying`, the first ones copy as much of the next group as they can. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
                       const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
@@ -113,6 +114,9 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
                 pauses = COPYING;
                 ahead = (const char *)(next + t * COPIED * g->b_column);
                 ahead_step = (const char *)(group_of(g, j + width, copying) + t * COPIED) - (const char *)b;
+            } else if (j == 0 && pauses == BRIEF && t < count - 1 && !g->rows) {
+                ahead = (const char *)((const real *)g->a + (i + rows) * g->a_row);
+                ahead_step = rows * g->a_row * (ptrdiff_t)sizeof(real) / (g->k | 1);
             } else if (t > 0 && t >= count - parts && copied < GROUP) {
                 const int64_t part = t - (count - parts);
                 ahead = (const char *)(by_lines ? next : next + part * (g->k >> halvings) * b_step);
