@@ -27,6 +27,8 @@ PREDICT_BATCH = 8192
 # The same for networks whose batches do not go through block by block: few enough rows for the activations to
 # stay in the cache.
 PREDICT_WHOLE = 256
+# And for networks whose parameters are read from memory for each batch: the more rows, the fewer times.
+PREDICT_LARGE = 1024
 # Least capacity of a program for batches of any size.
 SMALLEST_BATCH = 32
 # In training a first layer reads sparse inputs where no more than this share of their entries is stored; else
@@ -162,7 +164,10 @@ class CompiledNetwork:
     @property
     def _predict_batch(self) -> int:
         kinds = (op.kind for op in self.plan.ops if not op.is_flat)
-        return PREDICT_BATCH if ROW_OPERATIONS.issuperset(kinds) else PREDICT_WHOLE
+        if not ROW_OPERATIONS.issuperset(kinds):
+            return PREDICT_WHOLE
+        small = planner.stay_in_cache(self.plan.sizes["parameters"], self.dtype)
+        return PREDICT_BATCH if small else PREDICT_LARGE
 
     @property
     def latest_plan(self) -> Plan:

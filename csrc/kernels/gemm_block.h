@@ -69,76 +69,96 @@ INLINE const real *group_of(const fbp_block *g, int64_t j, int copying) {
 /* What tiles leave unfinished is finished while it is in the first-level cache, with the elements of A beside it. */
 enum { FINISHED_AT_ONCE = 24 * 1024 / sizeof(real) };
 
+/* A group of columns of C and B, and what there is to do for the next one beside it. */
+typedef struct {
+    int64_t first, width, tiles; /* column, columns with padding, tiles one below the other */
+    const real *b, *next;        /* the group; what the next one will be read or packed from */
+    ptrdiff_t b_step;
+    int halvings;   /* of the next one, for tiles to ask for */
+    int64_t copied; /* columns of the next one that these tiles copy */
+} column_group;
+
+/* What a tile asks for, or copies: see tile. */
+typedef struct {
+    const char *ahead;
+    ptrdiff_t step;
+    int64_t pauses;
+} question;
+
+/* The first tile of a group asks for rows of B a little ahead. The last ones ask for the next group, a part each and
+ * slowly, since memory answers so many questions at a time only: for some of its rows, or in brief loops, where B lies
+ * in place, two tiles for a line of each row; and brief tiles of the first group ask for the rows of A that come next,
+ * which another core may have written. In a weight gradient, which has many short tiles, the last one asks for the next
+ * group, and those before for what comes after this product. */
+INLINE question question_of(const fbp_block *g, const column_group *group, int64_t t, int64_t i, int rows,
+                            int copying) {
+    const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
+    const int64_t parts = 1 << group->halvings, part = t - (group->tiles - parts);
+    question q = {.ahead = (const char *)(group->b + AHEAD * group->b_step),
+                  .step = group->b_step * (ptrdiff_t)sizeof(real),
+                  .pauses = brief && (t > 0 || !by_lines) ? BRIEF : 0};
+    if (t * COPIED < group->copied) {
+        const real *to = group_of(g, group->first + group->width, copying);
+        q.ahead = (const char *)(group->next + t * COPIED * g->b_column);
+        q.step = (const char *)(to + t * COPIED) - (const char *)group->b;
+        q.pauses = COPYING;
+    } else if (group->first == 0 && q.pauses == BRIEF && t < group->tiles - 1 && !g->rows) {
+        q.ahead = (const char *)((const real *)g->a + (i + rows) * g->a_row);
+        q.step = rows * g->a_row * (ptrdiff_t)sizeof(real) / (g->k | 1);
+    } else if (t > 0 && part >= 0 && group->copied < GROUP) {
+        const int64_t begin = by_lines ? 0 : part * (g->k >> group->halvings) * group->b_step;
+        q.ahead = (const char *)(group->next + begin) + (by_lines ? part * FBP_CACHE_LINE : 0);
+        if (!brief) q.pauses = parts - 1;
+        if (brief && !by_lines) q.step >>= group->halvings;
+    } else if (t > 0 && along_columns) {
+        const char *later = take_ahead(g->ahead, g->k, &q.step);
+        if (later) q.ahead = later;
+    }
+    return q;
+}
+
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
- * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. The first tile of a group asks for rows of B a
- * little ahead. The last ones ask for the next group, a part each and slowly, since memory answers so many questions at
- * a time only: for some of its rows, or in brief loops, where B lies in place, two tiles for a line of each row; and
- * brief tiles of the first group ask for the rows of A that come next, which another core may have written. In a weight
- * gradient, which has many short tiles, the last one asks for the next group, and those before for what comes after
- * this product. Where `copying`, the first ones copy as much of the next group as they can. */
+ * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. Where `copying`, the first tiles copy as much of
+ * the next group as they can. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
                       const int most_rows[VECTORS]) {
-    const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
+    const int along_columns = g->a_step != 1, by_lines = g->brief && !along_columns && g->b_step;
     const int most_halvings = along_columns ? 0 : by_lines ? 1 : 3;
-    int64_t copied = 0; /* columns of the group, by the tiles of the one before */
-    for (int64_t j = 0; j < g->n;) {
-        int vectors = group_vectors((g->n - j + VL - 1) / VL);
-        int64_t width = (int64_t)vectors * VL;
-        int columns = (int)(g->n - j < width ? g->n - j : width);
-        const real *b = group_of(g, j, copying);
-        ptrdiff_t b_step = g->b_step ? g->b_step : width;
-        const real *next = b + (g->b_step ? width : width * g->k);
+    column_group group = {0};
+    for (int64_t j = 0; j < g->n; j += group.width) {
+        const int64_t copied = group.copied; /* by the tiles of the group before */
+        const int vectors = group_vectors((g->n - j + VL - 1) / VL);
+        const int64_t width = (int64_t)vectors * VL;
+        const int columns = (int)(g->n - j < width ? g->n - j : width);
+        group = (column_group){.first = j, .width = width, .b = group_of(g, j, copying)};
+        group.b_step = g->b_step ? g->b_step : width;
+        group.next = group.b + (g->b_step ? width : width * g->k);
         if (g->unpacked) {
             const real *unpacked = (const real *)g->unpacked + j * g->b_column;
             pack_group(g->k, g->n - j - copied, vectors - (int)(copied / VL), unpacked + copied * g->b_column, 1,
-                       g->b_column, (real *)b + copied, width);
-            next = unpacked + width * g->b_column;
+                       g->b_column, (real *)group.b + copied, width);
+            group.next = unpacked + width * g->b_column;
         }
-        int64_t count = (g->m + most_rows[vectors - 1] - 1) / most_rows[vectors - 1];
-        int64_t low = count ? g->m / count : 0, higher = count ? g->m % count : 0;
-        /* of the next group; a loop would end differently for every product, and be guessed wrong */
-        const int some_halvings = 63 - __builtin_clzll((uint64_t)(count - 1) | 1);
-        const int halvings = some_halvings < most_halvings ? some_halvings : most_halvings;
-        const int64_t parts = 1 << halvings;
-        const tile_shapes *shapes = whole && columns == width ? whole : any;
-        copied = 0;
+        const int64_t tiles = (g->m + most_rows[vectors - 1] - 1) / most_rows[vectors - 1];
+        const int64_t low = tiles ? g->m / tiles : 0, higher = tiles ? g->m % tiles : 0;
+        /* a loop would end differently for every product, and be guessed wrong */
+        const int halvings = 63 - __builtin_clzll((uint64_t)(tiles - 1) | 1);
+        group.tiles = tiles, group.halvings = halvings < most_halvings ? halvings : most_halvings;
         if (copying && vectors == VECTORS && g->n - j - width >= GROUP)
-            copied = count * COPIED < GROUP ? count * COPIED / VL * VL : GROUP;
+            group.copied = tiles * COPIED < GROUP ? tiles * COPIED / VL * VL : GROUP;
+        const tile_shapes *shapes = whole && columns == width ? whole : any;
         const int unfinished = !in_registers(g->epilogue) && (columns == width || g->padded);
-        for (int64_t t = 0, i = 0, finished = 0; t < count; t++) {
-            int rows = (int)(low + (t < higher));
-            ptrdiff_t ahead_step = b_step * (ptrdiff_t)sizeof(real);
-            const char *ahead = (const char *)(b + AHEAD * b_step);
-            int64_t pauses = brief && (t > 0 || !by_lines) ? BRIEF : 0;
-            if (t * COPIED < copied) {
-                pauses = COPYING;
-                ahead = (const char *)(next + t * COPIED * g->b_column);
-                ahead_step = (const char *)(group_of(g, j + width, copying) + t * COPIED) - (const char *)b;
-            } else if (j == 0 && pauses == BRIEF && t < count - 1 && !g->rows) {
-                ahead = (const char *)((const real *)g->a + (i + rows) * g->a_row);
-                ahead_step = rows * g->a_row * (ptrdiff_t)sizeof(real) / (g->k | 1);
-            } else if (t > 0 && t >= count - parts && copied < GROUP) {
-                const int64_t part = t - (count - parts);
-                ahead = (const char *)(by_lines ? next : next + part * (g->k >> halvings) * b_step);
-                if (by_lines)
-                    ahead += part * FBP_CACHE_LINE;
-                else if (brief)
-                    ahead_step >>= halvings;
-                else
-                    pauses = parts - 1;
-            } else if (t > 0 && along_columns) {
-                const char *later = take_ahead(g->ahead, g->k, &ahead_step);
-                if (later) ahead = later;
-            }
-            (*shapes)[vectors - 1][rows - 1](g, i, j, b, b_step, ahead, ahead_step, pauses, columns);
+        for (int64_t t = 0, i = 0, finished = 0; t < tiles; t++) {
+            const int rows = (int)(low + (t < higher));
+            const question q = question_of(g, &group, t, i, rows, copying);
+            (*shapes)[vectors - 1][rows - 1](g, i, j, group.b, group.b_step, q.ahead, q.step, q.pauses, columns);
             i += rows;
-            if (unfinished && (t == count - 1 || (i - finished) * (g->k + width) >= FINISHED_AT_ONCE)) {
+            if (unfinished && (t == tiles - 1 || (i - finished) * (g->k + width) >= FINISHED_AT_ONCE)) {
                 finish(g->epilogue, i - finished, columns, (real *)g->c + finished * g->c_row + j, g->c_row, finished,
                        j);
                 finished = i;
             }
         }
-        j += width;
     }
 }
 

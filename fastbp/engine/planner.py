@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from fastbp.checks import check_choice, check_count
 from fastbp.engine.graph import Graph, Node, Value
 from fastbp.engine.layout import place_parameters, place_workspace
@@ -118,7 +120,8 @@ def build(
     places, swept, parameter_size = place_parameters(graph.declarations)
     update = UpdatePlan(graph.declarations, places, optimizer, swept, parameter_size)
     block_rows, lanes = None, 1
-    if one_pass and ROW_OPERATIONS.issuperset(node.kind for node in nodes):
+    blocks_pay = one_pass == "training" or stay_in_cache(parameter_size, dtype)
+    if one_pass and blocks_pay and ROW_OPERATIONS.issuperset(node.kind for node in nodes):
         block_rows, lanes = schedule(batch_size, parameter_size if one_pass == "training" else 0)
     workspace, workspace_size = place_workspace(nodes, block_rows or batch_size)
     places |= workspace
@@ -159,6 +162,13 @@ FEWEST_BLOCKS = 8
 MOST_LANES = 32
 # Elements of a gradient that a lane adds to block after block: they must stay in the first-level cache.
 LARGEST_GRADIENT = 4096
+# Bytes of parameters. More would come from memory for each block: inference takes more rows at a time.
+LARGEST_IN_CACHE = 24 << 20
+
+
+def stay_in_cache(parameters: int, dtype: str) -> bool:
+    """Tell whether so many parameters stay in the third-level cache from one block of rows to the next."""
+    return parameters * np.dtype(dtype).itemsize <= LARGEST_IN_CACHE
 
 
 def schedule(batch_size: int, gradients: int) -> tuple[int | None, int]:

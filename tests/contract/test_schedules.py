@@ -112,6 +112,33 @@ def test_the_planner_chooses_from_the_shapes():
     assert planner.build([Dense(4)], 3, batch_size=5000).block_rows is None
 
 
+def test_parameters_beyond_the_cache_are_read_for_more_rows_at_a_time(engine, dtype, rng, monkeypatch):
+    rows, exact = 1300, engine.native is not None  # NumPy's products depend on the number of rows
+    X, y = rng.normal(size=(rows, INPUTS)).astype(dtype), rng.normal(size=(rows, 3)).astype(dtype)
+    tolerance = 0 if exact else 1e-5 if dtype == "float32" else 1e-12
+    plans, outputs = [], []
+    for largest in (planner.LARGEST_IN_CACHE, 0):
+        monkeypatch.setattr(planner, "LARGEST_IN_CACHE", largest)
+        model = fastbp.Sequential(
+            [Dense(20, activation="tanh"), Dense(3)],
+            loss="mean_squared_error",
+            input_size=INPUTS,
+            dtype=dtype,
+            seed=0,
+        )
+        expected, frozen = model.predict(X), model.freeze()
+        for size in engine.teams:
+            fastbp.set_num_threads(size)
+            np.testing.assert_array_equal(frozen(X), expected)
+            np.testing.assert_allclose(model.predict(X[:1]), expected[:1], rtol=0, atol=tolerance)
+            loss = model.evaluate(X, y)["loss"]
+            assert loss == pytest.approx(np.mean((expected - y) ** 2), rel=1e-5)
+        plans.append((frozen.plan.block_rows, frozen.plan.lanes > 1))
+        outputs.append(expected)
+    assert plans == [(planner.BLOCK_ROWS, True), (None, False)]
+    np.testing.assert_allclose(*outputs, rtol=0, atol=tolerance)
+
+
 def test_penalties_leave_tall_batches_their_lanes(engine, dtype, rng, monkeypatch):
     """They run once per batch; losses and gradients are those of the whole batch, to rounding."""
     X, y = rng.normal(size=(2000, 3)), rng.normal(size=(2000, 2))
