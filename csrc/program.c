@@ -56,12 +56,12 @@ struct fbp_program {
     fbp_schedule schedule;
     int64_t size[4]; /* elements of the flat arrays */
     char *flat[3];   /* parameters, gradients, state: the caller's */
-    void *memory;    /* what the next four point into */
+    void *memory;    /* what the next three point into */
     double *row_loss;
     double *lane_loss;
-    char *lane_gradients;
-    char *workspace;   /* with blocks each member has one of its own, behind its scratch */
-    int64_t *counters; /* the caller's: optimizer steps, training forward passes */
+    char *workspace;      /* with blocks each member has one of its own, behind its scratch */
+    char *lane_gradients; /* NULL until a run goes back in lanes */
+    int64_t *counters;    /* the caller's: optimizer steps, training forward passes */
     uint64_t seed;
     int penalties;        /* operations whose sums belong to the loss */
     int64_t accumulation; /* batches whose gradients make one step */
@@ -93,10 +93,9 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     const int lanes = in_blocks(p);
     size_t loss = round_up((size_t)schedule.batch * sizeof(double));
     size_t lane_loss = round_up((size_t)schedule.lanes * sizeof(double));
-    size_t gradient = lanes ? round_up((size_t)(schedule.lanes * size[FBP_GRADIENTS]) * kernels->element) : 0;
     size_t workspace = lanes || shared ? 0 : (size_t)size[FBP_WORKSPACE] * kernels->element;
     p->ops = malloc((size_t)(count + 1) * sizeof *ops);
-    p->memory = fbp_allocate(loss + lane_loss + gradient + workspace);
+    p->memory = fbp_allocate(loss + lane_loss + workspace);
     int tables_status = fbp_tables_create(ops, count, &p->tables, &p->table_count);
     if (!p->ops || !p->memory || tables_status != FBP_OK) {
         fbp_program_destroy(p);
@@ -110,8 +109,7 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     }
     p->row_loss = p->memory;
     p->lane_loss = (double *)((char *)p->memory + loss);
-    p->lane_gradients = (char *)p->lane_loss + lane_loss;
-    p->workspace = shared ? shared : p->lane_gradients + gradient;
+    p->workspace = shared ? shared : (char *)p->lane_loss + lane_loss;
     p->accumulation = 1;
     for (int i = 0; i < count; i++) {
         p->penalties += p->ops[i].kind == FBP_OP_penalty;
@@ -126,6 +124,7 @@ void fbp_program_destroy(fbp_program *p) {
     free(p->ops);
     free(p->merged);
     fbp_free(p->memory);
+    fbp_free(p->lane_gradients);
     fbp_free(p->scratch);
     fbp_tables_destroy(p->tables, p->table_count);
     free(p);
@@ -223,7 +222,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
         fbp_batch part = *batch;
         part.in_lane = 1;
         part.arena[FBP_WORKSPACE] = member->scratch + fbp_gemm_scratch(p->kernels);
-        part.arena[FBP_GRADIENTS] = p->lane_gradients + lane * gradients * element;
+        if (p->lane_gradients) part.arena[FBP_GRADIENTS] = p->lane_gradients + lane * gradients * element;
         const fbp_range mine = fbp_share(blocks, 1, lanes, (int)lane);
         for (int64_t block = mine.begin; block < mine.end; block++) {
             part.first_row = block * p->schedule.block;
@@ -312,6 +311,13 @@ static void run_batches(void *context, const fbp_member *given) {
     }
 }
 
+/* A copy of the gradients for each lane: 32 times the parameters, which networks that never train do without. */
+static int reserve_lane_gradients(fbp_program *p) {
+    if (!p->lane_gradients)
+        p->lane_gradients = fbp_allocate((size_t)(p->schedule.lanes * p->size[FBP_GRADIENTS]) * p->kernels->element);
+    return p->lane_gradients ? FBP_OK : FBP_NO_MEMORY;
+}
+
 /* Scratch for so many members, of so many bytes each. */
 static int reserve(fbp_program *p, int members, size_t bytes) {
     if (members <= p->scratch_members) return FBP_OK;
@@ -340,6 +346,7 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
     const int most = fbp_team_size(flops * full);
     size_t bytes = fbp_gemm_scratch(p->kernels);
     if (in_blocks(p)) bytes = round_up(bytes + (size_t)p->size[FBP_WORKSPACE] * p->kernels->element);
+    if (in_blocks(p) && asked(request, FBP_BACKWARD) && reserve_lane_gradients(p) != FBP_OK) return FBP_NO_MEMORY;
     const int worth = in_blocks(p) && most > p->schedule.lanes ? p->schedule.lanes : most;
     const int forced = worth == 1 || fbp_get_grain() == 0; /* somebody wants to see all of the team */
     fbp_pace *pace = &p->pace[asked(request, FBP_BACKWARD)];

@@ -1,5 +1,8 @@
 """Frozen networks: what model.freeze() returns."""
 
+import subprocess
+import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -177,3 +180,27 @@ def test_bad_inputs(x, error, message):
 def test_bad_outputs(out):
     with pytest.raises(ValueError, match=r"out: expected an array of float32 and shape \(2, 3\)"):
         make().freeze()(np.zeros((2, 30), np.float32), out)
+
+
+MEMORY = """
+    import numpy as np
+    import fastbp as bp
+
+    def peak():  # of this process alone, in bytes
+        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        return 1024 * int(status["VmHWM"].split()[0])
+
+    X = np.zeros((1200, 1000), "f4")
+    model = bp.Sequential([bp.layers.Dense(1000), bp.layers.Dense(10)], input_size=1000, seed=0)
+    before = peak()
+    model.freeze()(X), model.predict(X)
+    print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one process")
+def test_inference_needs_no_gradients():
+    """Parameters once more, 4 MB, and rows of activations, but no gradients for each of 32 lanes."""
+    command = [sys.executable, "-c", textwrap.dedent(MEMORY)]
+    grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert int(grown) < 32 << 20
