@@ -13,13 +13,9 @@
  * and nc change nothing but speed. */
 
 enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
-/* Most rows of A for which B is used where it lies. There it costs its cache lines for each of its rows: all of a line
- * counts where a group of columns is made of whole ones. */
-enum { PACK_ROWS = 256, PACK_ROWS_OF_LINES = 1024 };
-
 /* Rows so far apart cost translations of addresses. On processors that keep few, a B of such rows is packed earlier
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
-enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11 };
+enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11, FEW_ROWS = 256 };
 
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
 
@@ -54,7 +50,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
     const int dear = g->b_row * element >= TWO_PAGES && fbp_is_intel();
-    const int64_t few = kernels->group * element % FBP_CACHE_LINE == 0 && !dear ? PACK_ROWS_OF_LINES : PACK_ROWS;
+    const int64_t few = dear ? smaller(FEW_ROWS, kernels->in_place) : kernels->in_place;
     const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
     int64_t mc = g->m;
@@ -67,8 +63,9 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* a gradient that was last touched a step ago, with much in between */
     const int far = g->a_row == 1 && g->m * g->n * element > FAR;
 
-    /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
-    const int by_groups = pack_b && g->b_column != 1;
+    /* A transposed copy is made group by group, each just before its tiles, or by those of the group before; so is one
+     * of rows where few rows of A call for it, since it stays in the first-level cache. */
+    const int by_groups = pack_b && (g->b_column != 1 || kernels->in_place < FEW_ROWS);
 
     fbp_block block = {.a_row = g->a_row,
                        .a_step = g->a_step,
@@ -87,7 +84,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
             if (pack_b && !by_groups) kernels->pack(block.k, block.n, b, g->b_row, scratch);
             block.b = pack_b ? scratch : b;
-            block.b_column = g->b_column;
+            block.b_row = g->b_row, block.b_column = g->b_column;
             block.b_step = pack_b ? 0 : g->b_row;
             block.accumulate = p > 0 || g->accumulate;
             block.ask_for_c = p > 0 || far;

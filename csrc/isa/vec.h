@@ -182,6 +182,15 @@ INLINE vec vec_copysign(vec a, vec b) {
 }
 /* a * b + c, one rounding where the machine has FMA (contracted by the compiler) */
 INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
+/* c += a * b in the register of c: in long loops the compiler moves sums from register to register, and to memory,
+ * where there are only 16 of them. */
+#if defined(X86_PREFIX) && VECTOR_BYTES == 32 && REAL_BITS == 32
+#define ADD_PRODUCT(c, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b))
+#elif defined(X86_PREFIX) && VECTOR_BYTES == 32
+#define ADD_PRODUCT(c, a, b) __asm__("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b))
+#else
+#define ADD_PRODUCT(c, a, b) (c) += (a) * (b)
+#endif
 
 /* Sum and maximum over the lanes, always in the same order: halves folded onto each other. */
 #define FOLD(type, count, v, OPERATION)                                         \

@@ -5,4 +5,5 @@
 #define KC 256
 #define MC 192
 #define NC 1024
+#define IN_PLACE 256
 #include "../kernels/table.h"

@@ -7,4 +7,5 @@
 #define KC 1024
 #define MC (3136 / REAL_BITS)
 #define NC 512
+#define IN_PLACE 1024
 #include "../kernels/table.h"

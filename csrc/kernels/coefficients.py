@@ -25,12 +25,6 @@ def log_tail(z: mpf) -> mpf:
     return sum(2 * z**i / (2 * i + 3) for i in range(60))
 
 
-def tanh_tail(z: mpf) -> mpf:
-    """(tanh(x) / x - 1) / z with z = x^2."""
-    x = sqrt(z)
-    return (tanh(x) / x - 1) / z if z > mpf("1e-20") else mpf(-1) / 3
-
-
 def cdf_centre(z: mpf) -> mpf:
     """(normal CDF(a) - 1/2) / a with z = a^2."""
     return sum((-z / 2) ** i / (2 * i + 1) / mp.factorial(i) for i in range(40)) / sqrt(2 * pi)
@@ -87,7 +81,6 @@ def tanh_table() -> Iterator[str]:
     table = dict(tanh_segments())
     assert len(table) == SEGMENTS
     yield f"#define TANH_OFFSET R({mp.nstr(TANH_OFFSET)})"
-    yield f"#define TANH_LAST R({mp.nstr(TANH_LAST)})"
     yield f"static const real TANH_SEGMENTS[][{SEGMENTS}] = {{"
     for row in zip(*(table[number] for number in range(SEGMENTS)), strict=True):
         values = [f"R({mp.nstr(c, 10)})" for c in row]
@@ -123,9 +116,12 @@ def header(bits: int) -> Iterator[str]:
     yield from split("GELU_CUBIC", 2 * sqrt(2 / pi) * mpf("0.044715"), 27 if short else 56, digits)
     yield from table("EXP_TAIL", exp_tail, mpf("-0.35"), mpf("0.35"), 5 if short else 10, digits)
     yield from table("LOG_TAIL", log_tail, mpf(0), mpf("0.0401"), 3 if short else 8, digits)
-    centre = mpf("0.55")
-    yield f"#define TANH_CENTRE R({mp.nstr(centre)})"
-    yield from table("TANH_TAIL", tanh_tail, mpf(0), centre**2, 5 if short else 10, digits)
+    # of what is left of an exponent when the next integer to exponent / ln 2 - shift is taken off
+    shift, half = mpf("0.375"), mpf("0.501")
+    yield f"#define TANH_SHIFT R({mp.nstr(shift)})"
+    ends = (shift - half) * log(2), (shift + half) * log(2)
+    yield from table("TANH_EXP_TAIL", exp_tail, *ends, 5 if short else 10, digits)
+    yield f"#define TANH_LAST R({mp.nstr(TANH_LAST if short else mpf(20))})"
     if short:
         yield from tanh_table()
     # The centre up to a = CDF_CENTRE, then the tail as a polynomial in t = (a - zero) / (a + pole) until the

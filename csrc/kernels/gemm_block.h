@@ -6,9 +6,9 @@
 #include "gemm_tile.h"
 #include "transpose.h"
 
-enum { AHEAD_PACE = 24 };
+enum { AHEAD_PACE = TURN > 1 ? FBP_CACHE_LINE : 24 };
 
-/* What to ask for while a tile of so much depth is computed: a part of a row, some bytes per step, a pace that memory
+/* What to ask for while a tile of so many steps is computed: a part of a row, some bytes per step, a pace that memory
  * keeps up with. Returns where it begins, NULL when nothing is left; sets the bytes per step. */
 INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
     if (!a || !depth || a->next >= a->end) return NULL;
@@ -40,13 +40,14 @@ INLINE void pack_square(const real *b, ptrdiff_t row, int64_t columns, int64_t d
 /* `vectors` vectors of columns, of which the matrix has n at most, in a group of such a width */
 static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff_t b_row, ptrdiff_t b_column, real *out,
                        ptrdiff_t width) {
+    if (b_column == 1) {
+        for (int64_t p = 0; p < k; p++, b += b_row, out += width)
+            for (int64_t i = 0; i < vectors * VL; i += VL) vec_store(out + i, load_columns(b + i, n - i));
+        return;
+    }
     for (int64_t i = 0; i < vectors * VL; i += VL, out += VL)
-        for (int64_t p = 0; p < k; p += b_column == 1 ? 1 : VL) {
-            if (b_column == 1)
-                vec_store(out + p * width, load_columns(b + p * b_row + i, n - i));
-            else
-                pack_square(b + i * b_column + p, b_column, n - i, k - p, out + p * width, width);
-        }
+        for (int64_t p = 0; p < k; p += VL)
+            pack_square(b + i * b_column + p, b_column, n - i, k - p, out + p * width, width);
 }
 
 static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *packed) {
@@ -85,6 +86,26 @@ typedef struct {
     int64_t pauses;
 } question;
 
+#if TURN > 1
+/* Each of the last tiles of a group asks for a part of the next one, a line each turn. In a weight gradient those
+ * before ask for what comes after this product; in other products they ask, where B lies in place, for its rows a
+ * little ahead. */
+INLINE question question_of(const fbp_block *g, const column_group *group, int64_t t, int64_t i, int rows,
+                            int copying) {
+    (void)i, (void)rows, (void)copying;
+    const ptrdiff_t own = group->b_step * (ptrdiff_t)sizeof(real), unpacked = g->b_row * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t row = g->b_step ? own : g->unpacked && g->b_column == 1 ? unpacked : FBP_CACHE_LINE;
+    const int64_t part = t - (group->tiles - ((int64_t)1 << group->halvings));
+    question q = {.ahead = (const char *)group->b + AHEAD * own, .step = TURN * own};
+    if (t > 0 && part >= 0) {
+        q = (question){(const char *)group->next + part * (g->k >> group->halvings) * row, row, 1};
+    } else if (t > 0 && g->a_step != 1) {
+        const char *later = take_ahead(g->ahead, g->k / TURN, &q.step);
+        if (later) q.ahead = later;
+    }
+    return q;
+}
+#else
 /* The first tile of a group asks for rows of B a little ahead. The last ones ask for the next group, a part each and
  * slowly, since memory answers so many questions at a time only: for some of its rows, or in brief loops, where B lies
  * in place, two tiles for a line of each row; and brief tiles of the first group ask for the rows of A that come next,
@@ -116,6 +137,7 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
     }
     return q;
 }
+#endif
 
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. Where `copying`, the first tiles copy as much of
@@ -123,7 +145,7 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
                       const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, by_lines = g->brief && !along_columns && g->b_step;
-    const int most_halvings = along_columns ? 0 : by_lines ? 1 : 3;
+    const int most_halvings = TURN > 1 ? 2 : along_columns ? 0 : by_lines ? 1 : 3;
     column_group group = {0};
     for (int64_t j = 0; j < g->n; j += group.width) {
         const int64_t copied = group.copied; /* by the tiles of the group before */
@@ -135,7 +157,7 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
         group.next = group.b + (g->b_step ? width : width * g->k);
         if (g->unpacked) {
             const real *unpacked = (const real *)g->unpacked + j * g->b_column;
-            pack_group(g->k, g->n - j - copied, vectors - (int)(copied / VL), unpacked + copied * g->b_column, 1,
+            pack_group(g->k, g->n - j - copied, vectors - (int)(copied / VL), unpacked + copied * g->b_column, g->b_row,
                        g->b_column, (real *)group.b + copied, width);
             group.next = unpacked + width * g->b_column;
         }

@@ -57,35 +57,42 @@ INLINE column first_column(const int walk, const int rows, const fbp_block *g, i
     return at;
 }
 
-INLINE const real *element(const int walk, const column *at, const int i) {
-    if (walk == ROWS) return (const real *)(at->anchor[anchor_of[i]] + factor_of[i] * at->step);
-    return walk == LISTED_ROWS ? at->row[i] + at->skip : at->column + i;
+/* of the column `q` further */
+INLINE const real *element(const int walk, const column *at, const int q, const int i) {
+    if (walk == ROWS) return (const real *)(at->anchor[anchor_of[i]] + factor_of[i] * at->step) + q;
+    if (walk == LISTED_ROWS) return at->row[i] + at->skip + q;
+    if (walk == LISTED_COLUMNS && q > 0) return at->row[q] + at->skip + i;
+    return (const real *)((const char *)at->column + q * at->step) + i;
 }
 
 /* Along columns each step is another cache line, and what the next tile needs there is asked for: of rows whose
  * addresses are dear, and of listed ones, some further down, which brings the translations before this tile comes
  * there. */
-INLINE void ask_for_next_tile(const int walk, const int rows, const column *at) {
-    if (walk == COLUMNS) __builtin_prefetch((const char *)at->column + at->next);
-    if (walk == LISTED_COLUMNS) __builtin_prefetch(at->row[FBP_NEXT_ROWS] + at->skip + 2 * rows - 1);
+INLINE void ask_for_next_tile(const int walk, const int rows, const column *at, const int q) {
+    if (walk == COLUMNS) __builtin_prefetch((const char *)at->column + q * at->step + at->next);
+    if (walk == LISTED_COLUMNS) __builtin_prefetch(at->row[q + FBP_NEXT_ROWS] + at->skip + 2 * rows - 1);
 }
 
-INLINE void next_column(const int walk, const int rows, column *at) {
+/* so many columns further */
+INLINE void next_columns(const int walk, const int rows, const int columns, column *at) {
     if (walk == ROWS) {
         UNROLL
         for (int q = 0; q < ANCHORS; q++) {
             if (anchor_row[q] >= rows) continue;
-            at->anchor[q] += sizeof(real);
+            at->anchor[q] += columns * sizeof(real);
             ONE_REGISTER(at->anchor[q]);
         }
     }
-    if (walk == COLUMNS) at->column = (const real *)((const char *)at->column + at->step);
+    if (walk == COLUMNS) {
+        at->column = (const real *)((const char *)at->column + columns * at->step);
+        if (columns > 1) ONE_REGISTER(at->column);
+    }
     if (walk == LISTED_ROWS) {
-        at->skip++;
+        at->skip += columns;
         ONE_REGISTER(at->skip);
         ONE_REGISTER(at->row); /* addresses read from memory each time cost nothing, spilled ones do */
     }
-    if (walk == LISTED_COLUMNS) at->column = *++at->row + at->skip;
+    if (walk == LISTED_COLUMNS) at->row += columns, at->column = *at->row + at->skip;
 }
 
 /* Along rows */

@@ -80,10 +80,10 @@ INLINE void step_tile(const int walk, const int rows, const int vectors, const f
     column at = first_column(walk, rows, g, i0);
     const int plain = columns == vectors * VL && !g->accumulate && g->k >= LAST;
     int64_t p = plain ? g->k - LAST : g->k;
-#define MULTIPLY_ADD                                          \
-    ONE_REGISTER(ahead); /* see tile */                       \
-    multiply_add(walk, rows, vectors, 2, &at, b, ahead, acc); \
-    next_column(walk, rows, &at);                             \
+#define MULTIPLY_ADD                                             \
+    ONE_REGISTER(ahead); /* see tile */                          \
+    multiply_add(walk, rows, vectors, 2, &at, 0, b, ahead, acc); \
+    next_columns(walk, rows, 1, &at);                            \
     p--, b += b_step, ahead += ahead_step
     /* the steps are spread evenly: memory answers so many questions at a time only */
     const int64_t pairs = (u->left < p ? u->left : p) / 2, pause = pairs ? p / pairs - 2 : 0;

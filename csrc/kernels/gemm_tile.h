@@ -18,6 +18,11 @@
 /* Rows of B to ask for ahead: where B lies in place they are too far apart for the machine to guess. */
 #define AHEAD 6
 
+/* Elements of the depth in one turn of a tile's loop: several, where a row of B has few multiply-adds. */
+#ifndef TURN
+#define TURN 1
+#endif
+
 /* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
  * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
 INLINE int group_vectors(int64_t left) {
@@ -58,9 +63,9 @@ static __attribute__((noinline)) void finish_edge(const fbp_block *g, int rows, 
     if (e) finish(e, rows, columns, c, g->c_row, i0, j0);
 }
 
-/* acc += a column of A times a row of B; asks for so many lines from `ahead` on */
+/* acc += a column of A, the one `q` further, times a row of B; asks for so many lines from `ahead` on */
 INLINE void multiply_add(const int walk, const int rows, const int vectors, const int lines, const column *at,
-                         const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
+                         const int q, const real *b, const char *ahead, vec acc[MAX_TILE_ROWS][VECTORS]) {
     vec bv[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) {
@@ -68,14 +73,49 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, cons
         if (v * VECTOR_BYTES % FBP_CACHE_LINE == 0 && v * VECTOR_BYTES < lines * FBP_CACHE_LINE)
             __builtin_prefetch(ahead + v * VECTOR_BYTES);
     }
-    ask_for_next_tile(walk, rows, at);
+    ask_for_next_tile(walk, rows, at, q);
     UNROLL
     for (int i = 0; i < rows; i++) {
-        const vec ai = vec_set(*element(walk, at, i));
+        const vec ai = vec_set(*element(walk, at, q, i));
         UNROLL
-        for (int v = 0; v < vectors; v++) acc[i][v] += ai * bv[v];
+        for (int v = 0; v < vectors; v++) ADD_PRODUCT(acc[i][v], ai, bv[v]);
     }
 }
+
+#if TURN > 1
+/* The loop in turns: `count` of them over rows of B that lie in place or packed. It asks for one line each turn, or
+ * `each` time it comes to a row of B. Addresses reach two of equally distant rows, and all of rows without gaps. */
+INLINE void turns(const int packed, const int each, const int walk, const int rows, const int vectors, int64_t count,
+                  column *at, const char **b_row, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,
+                  vec acc[MAX_TILE_ROWS][VECTORS]) {
+    const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
+    const int columns = along_columns ? 2 : TURN, rows_of_b = packed ? TURN : 2;
+    const char *b = *b_row;
+    for (; count > 0; count--) {
+        if (!each) {
+            __builtin_prefetch(ahead);
+            ahead += ahead_step;
+            ONE_REGISTER(ahead);
+        }
+        UNROLL
+        for (int q = 0; q < TURN; q++) {
+            ONE_REGISTER(at->step);
+            if (!packed) ONE_REGISTER(b_step);
+            if (each) __builtin_prefetch(ahead + q % 2 * b_step);
+            const ptrdiff_t step = packed ? vectors * VECTOR_BYTES : b_step;
+            multiply_add(walk, rows, vectors, 0, at, q % columns, (const real *)(b + q % rows_of_b * step), NULL, acc);
+            if (q % columns == columns - 1) next_columns(walk, rows, columns, at);
+            if (q % rows_of_b != rows_of_b - 1) continue;
+            b += rows_of_b * step;
+            ONE_REGISTER(b);
+            if (!each) continue;
+            ahead += rows_of_b * b_step;
+            ONE_REGISTER(ahead);
+        }
+    }
+    *b_row = b;
+}
+#endif
 
 enum { LAST = 2 };
 
@@ -113,15 +153,15 @@ INLINE void last_columns(const int end, const int walk, const int rows, const in
     const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
     const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
     column after = at;
-    ask_for_next_tile(walk, rows, &at);
-    next_column(walk, rows, &after);
-    ask_for_next_tile(walk, rows, &after);
+    ask_for_next_tile(walk, rows, &at, 0);
+    next_columns(walk, rows, 1, &after);
+    ask_for_next_tile(walk, rows, &after, 0);
     vec last[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) last[v] = vec_load(b + b_step + v * VL);
     UNROLL
     for (int i = 0; i < rows; i++, out += out_row, saved += saved_row) {
-        const vec first = vec_set(*element(walk, &at, i)), second = vec_set(*element(walk, &after, i));
+        const vec first = vec_set(*element(walk, &at, 0, i)), second = vec_set(*element(walk, &after, 0, i));
         ONE_REGISTER(b); /* there are registers for one row of B, the other one is read from memory */
         UNROLL
         for (int v = 0; v < vectors; v++) {
@@ -173,9 +213,9 @@ INLINE void multiply_and_copy(const int rows, ptrdiff_t column_of_b, int64_t dep
         ONE_REGISTER(third);
         ONE_REGISTER(column_of_b); /* none for multiples of it */
         ONE_REGISTER(at->step);
-        multiply_add(ROWS, rows, VECTORS, 0, at, b, NULL, acc);
+        multiply_add(ROWS, rows, VECTORS, 0, at, 0, b, NULL, acc);
         copy_columns(first, third, column_of_b, (char *)b + to);
-        next_column(ROWS, rows, at);
+        next_columns(ROWS, rows, 1, at);
     }
     ONE_REGISTER(column_of_b);
     ONE_REGISTER(at->step);
@@ -217,20 +257,33 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
         multiply_and_copy(rows, g->b_column * (ptrdiff_t)sizeof(real), p, &at, &b, ahead, ahead_step, acc);
         p = 0;
     }
+#if TURN > 1
+    if (p >= TURN) {
+        const char *row = (const char *)b;
+        const ptrdiff_t row_step = b_step * (ptrdiff_t)sizeof(real);
+        if (b_step == vectors * VL)
+            turns(1, 0, walk, rows, vectors, p / TURN, &at, &row, row_step, ahead, ahead_step, acc);
+        else if (along_columns || pauses)
+            turns(0, 0, walk, rows, vectors, p / TURN, &at, &row, row_step, ahead, ahead_step, acc);
+        else
+            turns(0, 1, walk, rows, vectors, p / TURN, &at, &row, row_step, ahead, 0, acc);
+        b = (const real *)row, p %= TURN;
+    }
+#endif
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
      * additions between them, cost 6 %. Behind a group of one vector comes no other one. */
-    if (!along_columns && pauses == BRIEF)
+    if (TURN == 1 && !along_columns && pauses == BRIEF)
         for (; p > 0; p--, b += b_step, ahead += ahead_step) {
-            multiply_add(walk, rows, vectors, vectors > 1, &at, b, ahead, acc);
+            multiply_add(walk, rows, vectors, vectors > 1, &at, 0, b, ahead, acc);
             AFTER_READING(b);
             AFTER_READING(ahead);
             after_reading(walk, rows, &at);
-            next_column(walk, rows, &at);
+            next_columns(walk, rows, 1, &at);
         }
     for (; p > 0; p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
         ONE_REGISTER(ahead); /* the compiler would take one for each prefetch */
-        multiply_add(walk, rows, vectors, 2, &at, b, ahead, acc);
-        next_column(walk, rows, &at);
+        multiply_add(walk, rows, vectors, TURN > 1 ? 0 : 2, &at, 0, b, ahead, acc);
+        next_columns(walk, rows, 1, &at);
     }
 
     real *c = (real *)g->c + i0 * g->c_row + j0;

@@ -85,7 +85,7 @@ typedef struct {
     const void *const *rows; /* NULL, or where they begin; behind them the first FBP_NEXT_ROWS again */
     const void *b;
     ptrdiff_t b_step;     /* 0: packed */
-    const void *unpacked; /* NULL, or where element [p, j] is at unpacked[p + j * b_column]: groups are packed into b */
+    const void *unpacked; /* NULL, or groups are packed into b from [p, j] at unpacked[p * b_row + j * b_column] */
     ptrdiff_t b_column;
     int kept; /* they stay there, else it is room for two */
     void *c;
@@ -96,6 +96,7 @@ typedef struct {
     const fbp_epilogue *epilogue; /* NULL: plain store */
     fbp_ahead *ahead;             /* NULL: nothing */
     fbp_step *step;               /* of step_block */
+    ptrdiff_t b_row;              /* of what is unpacked */
 } fbp_block;
 
 /* Products with so few columns, or of so few terms, are no work for tiles. */
@@ -153,6 +154,7 @@ typedef struct fbp_kernels {
     int vector;     /* elements of one vector */
     int group;      /* columns of one column group: NR */
     int kc, mc, nc; /* block sizes of the loops around fbp_block */
+    int in_place;   /* most rows of A for which B is used where it lies */
 
     /* convert.h: n elements of another type in a row */
     void (*convert)(int element, int64_t n, const void *x, void *y);

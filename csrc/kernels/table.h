@@ -2,7 +2,8 @@
  *   ISA           its name
  *   VECTORS       vectors of a full column group
  *   TILE_ROWS(v)  most rows of a tile that is v vectors wide
- *   KC, MC, NC    block sizes around the tile in elements (see gemm.c) */
+ *   KC, MC, NC    block sizes around the tile in elements (see gemm.c)
+ *   IN_PLACE      most rows of A for which B is used where it lies */
 #include "../isa/vec.h"
 #include "activation.h"
 #include "constraint.h"
@@ -39,6 +40,7 @@ const fbp_kernels TABLE_NAME = {
     .kc = KC,
     .mc = MC,
     .nc = NC / GROUP * GROUP,
+    .in_place = IN_PLACE,
     .convert = convert,
     .add_at = add_at,
     .add_weighted_rows = add_weighted_rows,
