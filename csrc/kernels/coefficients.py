@@ -81,6 +81,7 @@ def tanh_table() -> Iterator[str]:
     table = dict(tanh_segments())
     assert len(table) == SEGMENTS
     yield f"#define TANH_OFFSET R({mp.nstr(TANH_OFFSET)})"
+    yield f"#define TANH_LAST R({mp.nstr(TANH_LAST)})"
     yield f"static const real TANH_SEGMENTS[][{SEGMENTS}] = {{"
     for row in zip(*(table[number] for number in range(SEGMENTS)), strict=True):
         values = [f"R({mp.nstr(c, 10)})" for c in row]
@@ -121,7 +122,9 @@ def header(bits: int) -> Iterator[str]:
     yield f"#define TANH_SHIFT R({mp.nstr(shift)})"
     ends = (shift - half) * log(2), (shift + half) * log(2)
     yield from table("TANH_EXP_TAIL", exp_tail, *ends, 5 if short else 10, digits)
-    yield f"#define TANH_LAST R({mp.nstr(TANH_LAST if short else mpf(20))})"
+    # from 2^(bits + 1) on the rounding of E + 2 would show; here E is an even number of last places, or larger than that
+    last = log(2) * 25 / 2 + mpf("1e-6") if short else log(2) * 55 / 2 + mpf("1e-6")
+    yield f"#define TANH_ONE R({mp.nstr(last, 8)})"
     if short:
         yield from tanh_table()
     # The centre up to a = CDF_CENTRE, then the tail as a polynomial in t = (a - zero) / (a + pole) until the

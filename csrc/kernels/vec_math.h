@@ -126,13 +126,13 @@ INLINE vec vec_tanh(vec x) {
     return (vec)((ivec)y | ((ivec)x & vec_bits(SIGN_BIT))); /* y has no sign */
 }
 #else
-/* E / (E + 2) with E = exp(2 a) - 1 and a = |x|, where 2 a = n ln 2 + r and w = exp(r) - 1 - r. The integer n is the
- * next one to 2 a / ln 2 - TANH_SHIFT: it is 0 up to a = 0.29, r is exact there, and beyond E is no difference of
- * numbers that are much larger. With n = 0 the quotient is a + (w - a E) / (E + 2), whose last term, and so the
- * rounding of E, is the smaller one. */
+/* E / (E + 2) with E = exp(2 a) - 1 and a = |x|, where 2 a = n ln 2 + r and w = exp(r) - 1 - r. The integer n is the next
+ * one to 2 a / ln 2 - TANH_SHIFT: it is 0 up to a = 0.3, r is exact there, and beyond E is no difference of numbers that
+ * are much larger. With n = 0 the quotient is a + (w - a E) / (E + 2), whose last term, and so the rounding of E, is the
+ * smaller one. From TANH_ONE on E + 2 is E, and tanh 1 to within a unit. */
 INLINE vec vec_tanh(vec x) {
     const vec integers = vec_set(R(1.5 * ((bits)1 << MANTISSA_BITS) + BIAS));
-    vec a = vec_min(vec_set(TANH_LAST), vec_abs(x));
+    vec a = vec_min(vec_set(TANH_ONE), vec_abs(x));
     vec t = (a * R(2.88539008177792681472) - TANH_SHIFT) + integers, n = t - integers;
     vec r = (a + a) - n * R(0.693147180559945309417), w = r * r * POLYNOMIAL(r, TANH_EXP_TAIL);
     vec two_n = (vec)((uvec)t << MANTISSA_BITS), e = (r + w) * two_n + (two_n - 1);
