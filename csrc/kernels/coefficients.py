@@ -122,8 +122,9 @@ def header(bits: int) -> Iterator[str]:
     yield f"#define TANH_SHIFT R({mp.nstr(shift)})"
     ends = (shift - half) * log(2), (shift + half) * log(2)
     yield from table("TANH_EXP_TAIL", exp_tail, *ends, 5 if short else 10, digits)
-    # from 2^(bits + 1) on the rounding of E + 2 would show; here E is an even number of last places, or larger than that
-    last = log(2) * 25 / 2 + mpf("1e-6") if short else log(2) * 55 / 2 + mpf("1e-6")
+    # From E = 2^25 on the rounding of E + 2 would show in float32. Here E is an even number of its last
+    # places, which 2 does not change; in float64 it is large enough for that.
+    last = log(2) * (25 if short else 55) / 2 + mpf("1e-6")
     yield f"#define TANH_ONE R({mp.nstr(last, 8)})"
     if short:
         yield from tanh_table()

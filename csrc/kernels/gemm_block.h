@@ -188,7 +188,7 @@ static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
 static void block(const fbp_block *g) {
     const tile_shapes *const *ends = tiles[walk_of(g)];
-    const int end = end_of(g), copying = ends[end] && is_derivative(end) && g->unpacked && !g->brief;
+    const int end = end_of(g), copying = TURN == 1 && ends[end] && is_derivative(end) && g->unpacked && !g->brief;
     run_tiles(g, ends[ANY_END], ends[end], copying, tile_rows);
 }
 

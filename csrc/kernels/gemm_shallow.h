@@ -17,7 +17,7 @@ INLINE void load_columns_of_b(const int k, const fbp_product *g, int64_t j, vec 
         for (int p = 0; p < k; p++) b[p] = load_span(from + p * g->b_row, span);
         return;
     }
-    vec v[VL];
+    vec v[ABREAST];
     rows_to_lanes(k, from, g->b_column, span.left < VL ? span.left : VL, v);
     UNROLL
     for (int p = 0; p < k; p++) b[p] = v[p];

@@ -253,7 +253,7 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
 
     column at = first_column(walk, rows, g, i0);
     int64_t p = end != ANY_END ? g->k - LAST : g->k;
-    if (is_derivative(end) && vectors == VECTORS && pauses == COPYING) {
+    if (TURN == 1 && is_derivative(end) && vectors == VECTORS && pauses == COPYING) {
         multiply_and_copy(rows, g->b_column * (ptrdiff_t)sizeof(real), p, &at, &b, ahead, ahead_step, acc);
         p = 0;
     }
@@ -364,7 +364,7 @@ typedef tile_function *tile_shapes[3][MAX_TILE_ROWS];
 SHAPES(ANY_END, ROWS) SHAPES(ANY_END, COLUMNS) SHAPES(ANY_END, LISTED_ROWS) SHAPES(ANY_END, LISTED_COLUMNS)
 SHAPES(STORED, COLUMNS) SHAPES(STORED, LISTED_COLUMNS)
 #define ENTRY(end, walk) [walk][end] = &tiles_##end##_##walk
-#if VECTOR_BYTES == 64 /* half as many bytes are stored as fast as they are multiplied */
+#if VECTOR_BYTES > 16 /* half as many bytes are stored as fast as they are multiplied */
 SHAPES(STORED, ROWS) SHAPES(BIASED, ROWS) SHAPES(BIASED_RELU, ROWS) SHAPES(RELU_DERIVATIVE, ROWS)
 SHAPES(TANH_DERIVATIVE, ROWS) SHAPES(BIASED, LISTED_ROWS) SHAPES(BIASED_RELU, LISTED_ROWS)
 #define ENDS_OF_ROWS                                                                                               \

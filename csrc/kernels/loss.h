@@ -98,7 +98,7 @@ INLINE void elementwise_columns(const int loss, const int reduction, double para
     const double share = reduction == LOSS_mean ? 1 / (double)columns : 1;
     FOR_EACH_VECTOR_OF_ROWS(rows) {
         const vec w = load_weights(weight, row, count) * R(share), factor = w * R(scale);
-        vec prediction[VL], target[VL], total = {0};
+        vec prediction[ABREAST], target[ABREAST], total = {0};
         rows_to_lanes(columns, p + row * p_row, p_row, count, prediction);
         rows_to_lanes(columns, y + row * y_row, y_row, count, target);
         for (int64_t j = 0; j < columns; j++) {
@@ -186,7 +186,7 @@ INLINE logits_sums logits_row(int64_t columns, const real *z, const row_target *
 /* ---- cross-entropy of rows side by side ---- */
 
 /* the losses as probability_row has them; p becomes the slopes */
-INLINE vec probability_columns(int64_t columns, vec p[VL], const vec target[VL]) {
+INLINE vec probability_columns(int64_t columns, vec p[ABREAST], const vec target[ABREAST]) {
     vec total = {0};
     for (int64_t j = 0; j < columns; j++) {
         ivec clipped = p[j] < R(SMALLEST_PROBABILITY);
@@ -197,8 +197,8 @@ INLINE vec probability_columns(int64_t columns, vec p[VL], const vec target[VL])
 }
 
 /* the losses as logits_row has them; z becomes the slopes */
-INLINE vec logits_columns(int64_t columns, vec z[VL], const vec target[VL], int labels) {
-    vec e[VL], mass = {0}, distance = {0};
+INLINE vec logits_columns(int64_t columns, vec z[ABREAST], const vec target[ABREAST], int labels) {
+    vec e[ABREAST], mass = {0}, distance = {0};
     const vec total = softmax_of_columns(columns, z, e);
     for (int64_t j = 0; j < columns; j++) {
         mass += target[j];
@@ -215,7 +215,7 @@ INLINE void cross_entropy_columns(const int from_logits, double label_smoothing,
                                   int labels, const real *weight, double *row_loss, real *delta, ptrdiff_t delta_row) {
     const vec kept = vec_set(R(1 - label_smoothing)), uniform = vec_set(R(label_smoothing / (double)columns));
     FOR_EACH_VECTOR_OF_ROWS(rows) {
-        vec prediction[VL], target[VL];
+        vec prediction[ABREAST], target[ABREAST];
         rows_to_lanes(columns, p + row * p_row, p_row, count, prediction);
         rows_to_lanes(labels ? 1 : columns, y + row * y_row, y_row, count, target);
         if (labels) { /* one that is none, which the caller rules out, becomes the nearest one */
@@ -237,7 +237,7 @@ static void cross_entropy(int from_logits, double label_smoothing, double scale,
                           const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
                           int64_t target_columns, const void *weight, double *row_loss, void *delta,
                           ptrdiff_t delta_row) {
-    if (columns <= VL) {
+    if (columns <= ABREAST) {
 #define COLUMNS(from_logits)                                                                                      \
     cross_entropy_columns(from_logits, label_smoothing, scale, rows, columns, prediction, prediction_row, target, \
                           target_row, target_columns == 1, weight, row_loss, delta, delta_row)

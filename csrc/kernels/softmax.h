@@ -1,5 +1,6 @@
-/* Softmax over the columns of each row. A row is reduced lane by lane, then over the lanes, a row that fits into one
- * vector column by column beside others: always in the same order, so that its result depends on nothing but itself. */
+/* Softmax over the columns of each row. A row is reduced lane by lane, then over the lanes, a row of few
+ * columns column by column beside others: always in the same order, so that its result depends on nothing but itself.
+ */
 #ifndef FBP_SOFTMAX_H
 #define FBP_SOFTMAX_H
 
@@ -15,7 +16,7 @@ INLINE vec row_largest(int64_t columns, const real *x) {
 }
 
 /* Of rows side by side: x - largest in place of x, the exponentials of that, and returned their sum. */
-INLINE vec softmax_of_columns(int64_t columns, vec x[VL], vec exponential[VL]) {
+INLINE vec softmax_of_columns(int64_t columns, vec x[ABREAST], vec exponential[ABREAST]) {
     vec largest = x[0], total = {0};
     for (int64_t j = 1; j < columns; j++) largest = vec_max(x[j], largest);
     for (int64_t j = 0; j < columns; j++) {
@@ -28,7 +29,7 @@ INLINE vec softmax_of_columns(int64_t columns, vec x[VL], vec exponential[VL]) {
 
 INLINE void softmax_columns(int64_t rows, int64_t columns, const real *x, ptrdiff_t x_row, real *y, ptrdiff_t y_row) {
     FOR_EACH_VECTOR_OF_ROWS(rows) {
-        vec v[VL], e[VL];
+        vec v[ABREAST], e[ABREAST];
         rows_to_lanes(columns, x + row * x_row, x_row, count, v);
         const vec total = softmax_of_columns(columns, v, e);
         for (int64_t j = 0; j < columns; j++) e[j] /= total;
@@ -37,7 +38,7 @@ INLINE void softmax_columns(int64_t rows, int64_t columns, const real *x, ptrdif
 }
 
 static void softmax_forward(int64_t rows, int64_t columns, const void *x, ptrdiff_t x_row, void *y, ptrdiff_t y_row) {
-    if (columns <= VL) {
+    if (columns <= ABREAST) {
         softmax_columns(rows, columns, x, x_row, y, y_row);
         return;
     }

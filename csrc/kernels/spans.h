@@ -107,9 +107,12 @@ INLINE void store_rows(const int n, real *p, int64_t count, const vec column[]) 
     }
 }
 
-/* columns <= VL of `count` rows; the other lanes are 0 */
+/* of rows side by side: those of a vector at least, and the ten classes that many have */
+enum { ABREAST = 16 };
+
+/* columns <= ABREAST of `count` rows; the other lanes are 0 */
 static __attribute__((noinline)) void rows_to_lanes(int64_t columns, const real *p, ptrdiff_t row, int64_t count,
-                                                    vec v[VL]) {
+                                                    vec v[ABREAST]) {
     if (is_shuffled(columns, row)) {
         switch (columns) {
         case 1: load_rows(1, p, count, v); return;
@@ -134,7 +137,7 @@ static __attribute__((noinline)) void rows_to_lanes(int64_t columns, const real 
 }
 
 static __attribute__((noinline)) void lanes_to_rows(int64_t columns, real *p, ptrdiff_t row, int64_t count,
-                                                    const vec v[VL]) {
+                                                    const vec v[ABREAST]) {
     if (is_shuffled(columns, row)) {
         switch (columns) {
         case 1: store_rows(1, p, count, v); return;

@@ -126,10 +126,10 @@ INLINE vec vec_tanh(vec x) {
     return (vec)((ivec)y | ((ivec)x & vec_bits(SIGN_BIT))); /* y has no sign */
 }
 #else
-/* E / (E + 2) with E = exp(2 a) - 1 and a = |x|, where 2 a = n ln 2 + r and w = exp(r) - 1 - r. The integer n is the next
- * one to 2 a / ln 2 - TANH_SHIFT: it is 0 up to a = 0.3, r is exact there, and beyond E is no difference of numbers that
- * are much larger. With n = 0 the quotient is a + (w - a E) / (E + 2), whose last term, and so the rounding of E, is the
- * smaller one. From TANH_ONE on E + 2 is E, and tanh 1 to within a unit. */
+/* E / (E + 2) with E = exp(2 a) - 1 and a = |x|, where 2 a = n ln 2 + r and w = exp(r) - 1 - r. The integer n is the
+ * next one to 2 a / ln 2 - TANH_SHIFT: it is 0 up to a = 0.3, r is exact there, and beyond E is no difference of
+ * numbers that are much larger. With n = 0 the quotient is a + (w - a E) / (E + 2), whose last term, and so the
+ * rounding of E, is the smaller one. From TANH_ONE on E + 2 is E, and tanh 1 to within a unit. */
 INLINE vec vec_tanh(vec x) {
     const vec integers = vec_set(R(1.5 * ((bits)1 << MANTISSA_BITS) + BIAS));
     vec a = vec_min(vec_set(TANH_ONE), vec_abs(x));
