@@ -258,7 +258,7 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
         p = 0;
     }
 #if TURN > 1
-    if (p >= TURN) {
+    if (vectors == VECTORS && p >= TURN) { /* narrower tiles are rare */
         const char *row = (const char *)b;
         const ptrdiff_t row_step = b_step * (ptrdiff_t)sizeof(real);
         if (b_step == vectors * VL)
