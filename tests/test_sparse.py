@@ -9,6 +9,7 @@ from scipy import sparse
 
 import fastbp as bp
 from fastbp import data
+from fastbp.engine.backend import native
 from fastbp.engine.sparse import SparseRows
 from fastbp.layers import Dense
 
@@ -56,9 +57,11 @@ def test_a_first_layer_reads_sparse_rows_where_that_is_faster():
 
 def test_predictions_of_sparse_rows_do_not_depend_on_the_other_rows():
     model = make(input_size=COLUMNS)
+    tolerance = 0 if native() else 1e-6  # NumPy's products round by the batch
     expected = model.predict(SPARSE)
     for row in range(0, ROWS, 10):
-        np.testing.assert_array_equal(model.predict(SPARSE[row : row + 1])[0], expected[row])
+        alone = model.predict(SPARSE[row : row + 1])[0]
+        np.testing.assert_allclose(alone, expected[row], tolerance, tolerance)
 
 
 def test_a_first_layer_that_is_no_dense_one_gets_dense_rows():
