@@ -42,8 +42,8 @@ def trained(source, dtype="float32", **options):
 def check_same(source, dense, dtype="float32", **options):
     """The same bits of weights and outputs; sums of losses may be rounded in another order.
 
-    A layer that reads sparse rows where they lie adds up the same products in another order; NumPy's products depend
-    on the number of rows and on where they lie.
+    A layer that reads sparse rows where they lie adds up the same products in another order; those of NumPy
+    depend on the number of rows and on where they lie.
     """
     (bits, numbers), (expected, expected_numbers) = (trained(a, dtype, **options) for a in (source, dense))
     tolerance = 0 if native() and not sparse.issparse(source) else 100 * np.finfo(dtype).eps
