@@ -13,6 +13,7 @@
  * and nc change nothing but speed. */
 
 enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
+
 /* Rows so far apart cost translations of addresses. On processors that keep few, a B of such rows is packed earlier
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
 enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11, FEW_ROWS = 256 };
@@ -63,9 +64,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* a gradient that was last touched a step ago, with much in between */
     const int far = g->a_row == 1 && g->m * g->n * element > FAR;
 
-    /* A transposed copy is made group by group, each just before its tiles, or by those of the group before; so is one
-     * of rows where few rows of A call for it, since it stays in the first-level cache. */
-    const int by_groups = pack_b && (g->b_column != 1 || kernels->in_place < FEW_ROWS);
+    /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
+    const int by_groups = pack_b && (g->b_column != 1 || kernels->by_groups);
 
     fbp_block block = {.a_row = g->a_row,
                        .a_step = g->a_step,

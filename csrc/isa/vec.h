@@ -94,7 +94,7 @@ INLINE vec vec_load_part(const real *p, int n) {
 #elif defined(X86_PREFIX) && VECTOR_BYTES == 64
     return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 #elif defined(X86_PREFIX) && VECTOR_BYTES == 32
-#define ALL_BITS(k) -1
+#define ALL_BITS(k) -1 /* in so many lanes as are read of them; behind them are zeros */
     static const integer masks[2 * VECTOR_BYTES / sizeof(real)] = {EACH_LANE(ALL_BITS)};
     return X86(maskload)(p, _mm256_loadu_si256((const __m256i *)(masks + VL - n)));
 #else

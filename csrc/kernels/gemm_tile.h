@@ -227,10 +227,11 @@ INLINE void multiply_and_copy(const int rows, ptrdiff_t column_of_b, int64_t dep
     *b_row = b;
 }
 
-/* One tile of whole vectors. From `ahead` on lies what somebody will read soon: `ahead_step` bytes further for each p,
- * two lines or, if `pauses` is BRIEF, one; else along rows as far as a row of B, for one p of a few if `pauses` is not
- * 0 but one less than a power of two. If it is COPYING, columns of the next group of B are copied from there to
- * `ahead_step` bytes behind this group. */
+/* One tile of whole vectors. (In turns it asks for a line each turn, or if `pauses` is 0 and B lies in place, for each
+ * p. Otherwise:) From `ahead` on lies what somebody will read soon: `ahead_step` bytes further for each p, two lines
+ * or, if `pauses` is BRIEF, one; else along rows as far as a row of B, for one p of a few if `pauses` is not 0 but one
+ * less than a power of two. If it is COPYING, columns of the next group of B are copied from there to `ahead_step`
+ * bytes behind this group. */
 enum { BRIEF = -1, COPYING = -2 };
 INLINE void tile(const int end, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,

@@ -155,6 +155,7 @@ typedef struct fbp_kernels {
     int group;      /* columns of one column group: NR */
     int kc, mc, nc; /* block sizes of the loops around fbp_block */
     int in_place;   /* most rows of A for which B is used where it lies */
+    int by_groups;  /* a packed B is made group by group, each just before its tiles, also of rows */
 
     /* convert.h: n elements of another type in a row */
     void (*convert)(int element, int64_t n, const void *x, void *y);

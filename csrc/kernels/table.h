@@ -41,6 +41,7 @@ const fbp_kernels TABLE_NAME = {
     .mc = MC,
     .nc = NC / GROUP * GROUP,
     .in_place = IN_PLACE,
+    .by_groups = TURN > 1,
     .convert = convert,
     .add_at = add_at,
     .add_weighted_rows = add_weighted_rows,
