@@ -112,8 +112,9 @@ def check(folder):
     lines = told.read_text().splitlines() if told.exists() else []
     if not lines:
         return None
-    if not path.exists():  # the training was over, and has deleted it
+    if not path.exists():  # the training was over, and has deleted it: the next one starts anew
         assert int(lines[-1].split()[0]) > 1, "the checkpoint is gone"
+        told.unlink()
         return None
     description = model_file.read(path)[1]["training"]
     bp.load(path)
