@@ -117,13 +117,11 @@ def header(bits: int) -> Iterator[str]:
     yield from split("GELU_CUBIC", 2 * sqrt(2 / pi) * mpf("0.044715"), 27 if short else 56, digits)
     yield from table("EXP_TAIL", exp_tail, mpf("-0.35"), mpf("0.35"), 5 if short else 10, digits)
     yield from table("LOG_TAIL", log_tail, mpf(0), mpf("0.0401"), 3 if short else 8, digits)
-    # of what is left of an exponent when the next integer to exponent / ln 2 - shift is taken off
-    shift, half = mpf("0.375"), mpf("0.501")
-    yield f"#define TANH_SHIFT R({mp.nstr(shift)})"
-    ends = (shift - half) * log(2), (shift + half) * log(2)
-    yield from table("TANH_EXP_TAIL", exp_tail, *ends, 5 if short else 10, digits)
-    # From E = 2^25 on the rounding of E + 2 would show in float32. Here E is an even number of its last
-    # places, which 2 does not change; in float64 it is large enough for that.
+    # (exp(2 r) - 1) / 2 = r + r^2 ..., for what is left when an integer times ln(2) / 2 is taken off
+    ends = mpf("-0.1737"), mpf("0.1737")
+    yield from table("TANH_EXP_TAIL", lambda r: 2 * exp_tail(2 * r), *ends, 5 if short else 10, digits)
+    # From h = 2^24 on h - 1 is rounded in float32. Here h is an even number of its last places, so that
+    # h - 1 is h; in float64 it is large enough for that.
     last = log(2) * (25 if short else 55) / 2 + mpf("1e-6")
     yield f"#define TANH_ONE R({mp.nstr(last, 8)})"
     if short:

@@ -42,7 +42,17 @@ INLINE vec polynomial(vec x, const real *c, int terms) {
     for (int i = terms - 2; i >= 0; i--) sum = sum * x + c[i];
     return sum;
 }
-#define POLYNOMIAL(x, c) polynomial(x, c, (int)(sizeof(c) / sizeof *(c)))
+#define TERMS(c) (int)(sizeof(c) / sizeof *(c))
+#define POLYNOMIAL(x, c) polynomial(x, c, TERMS(c))
+
+/* The same by pairs of terms, which do not wait for each other. */
+INLINE vec polynomial_of_pairs(vec x, vec square, const real *c, int terms) {
+    int i = (terms - 1) / 2 * 2;
+    vec sum = i + 1 < terms ? c[i + 1] * x + c[i] : vec_set(c[i]);
+    UNROLL
+    for (i -= 2; i >= 0; i -= 2) sum = sum * square + (c[i + 1] * x + c[i]);
+    return sum;
+}
 
 /* a * b - product without rounding, where product is a * b rounded */
 INLINE vec product_error(vec a, vec b, vec product) {
@@ -112,7 +122,7 @@ INLINE vec vec_expm1_negative(vec x) {
 
 /* Two forms, of which the first is taken where the instruction set has tables in registers (AVX-512, float32) and the
  * second one everywhere else: looking a coefficient up costs as much as a multiply-add, so that ten of these do
- * for the first, while the second takes twenty and a division. */
+ * for the first, while the second takes seventeen and a division. */
 #ifdef TABLE
 /* A polynomial of |x| - centre in each of 32 segments, which are numbered by exponent and first bits of the mantissa
  * of |x| + TANH_OFFSET. At most 1.38 units in the last place off, and monotone, over all float32. */
@@ -126,19 +136,19 @@ INLINE vec vec_tanh(vec x) {
     return (vec)((ivec)y | ((ivec)x & vec_bits(SIGN_BIT))); /* y has no sign */
 }
 #else
-/* E / (E + 2) with E = exp(2 a) - 1 and a = |x|, where 2 a = n ln 2 + r and w = exp(r) - 1 - r. The integer n is the
- * next one to 2 a / ln 2 - TANH_SHIFT: it is 0 up to a = 0.3, r is exact there, and beyond E is no difference of
- * numbers that are much larger. With n = 0 the quotient is a + (w - a E) / (E + 2), whose last term, and so the
- * rounding of E, is the smaller one. From TANH_ONE on E + 2 is E, and tanh 1 to within a unit. */
+/* h / (h + 1) with h = (exp(2 a) - 1) / 2 and a = |x|, where a = n ln(2) / 2 + r; n is 0 up to a = 0.17, and r is a
+ * itself there. The quotient is taken as c and a rest, (h - c - c h) / (h + 1), whose numerator and denominator may
+ * then be rounded: up to tanh = 1/2 c is a, and the rest is small; beyond, c is 1, and the numerator -1, or 0 from
+ * TANH_ONE on. */
 INLINE vec vec_tanh(vec x) {
     const vec integers = vec_set(R(1.5 * ((bits)1 << MANTISSA_BITS) + BIAS));
-    vec a = vec_min(vec_set(TANH_ONE), vec_abs(x));
-    vec t = (a * R(2.88539008177792681472) - TANH_SHIFT) + integers, n = t - integers;
-    vec r = (a + a) - n * R(0.693147180559945309417), w = r * r * POLYNOMIAL(r, TANH_EXP_TAIL);
-    vec two_n = (vec)((uvec)t << MANTISSA_BITS), e = (r + w) * two_n + (two_n - 1);
-    ivec near = n == 0;
-    vec first = (vec)((ivec)a & near), part = (vec_select(near, w, e) - first * e) / (e + 2);
-    return (vec)((ivec)(first + part) | ((ivec)x & vec_bits(SIGN_BIT))); /* the sum has no sign */
+    vec a = vec_min(vec_set(TANH_ONE), vec_abs(x)), t = a * R(2.88539008177792681472) + integers;
+    vec r = a - (t - integers) * R(0.346573590279972654709), square = r * r;
+    vec tail = polynomial_of_pairs(r, square, TANH_EXP_TAIL, TERMS(TANH_EXP_TAIL));
+    vec two_n = (vec)((uvec)t << MANTISSA_BITS);
+    vec h = square * two_n * tail + (r * two_n + (two_n * R(0.5) - R(0.5)));
+    vec c = vec_select(a < R(0.55), a, vec_set(1)), sum = c + ((h - c) - c * h) / (h + 1);
+    return (vec)((ivec)sum | ((ivec)x & vec_bits(SIGN_BIT))); /* the sum has no sign */
 }
 #endif
 
