@@ -15,8 +15,9 @@ CORE = sorted(str(path) for path in [*CSRC.glob("*.c"), *CSRC.glob("ops/*.c")])
 HEADERS = sorted(str(path) for suffix in ("h", "def") for path in CSRC.rglob(f"*.{suffix}"))
 
 X86 = {"x86_v2": "x86-64-v2", "x86_v3": "x86-64-v3", "x86_v4": "x86-64-v4"}
-# where a core writes what another one read, its cache lines are asked for in order to write (prefetchw)
-X86_EXTRA = {"x86_v4": ["-mprefer-vector-width=512", "-mprfchw"]}
+# where a core writes what another one read, its cache lines are asked for in order to write (prefetchw, which
+# processors that do not know it pass over)
+X86_EXTRA = {"x86_v3": ["-mprfchw"], "x86_v4": ["-mprefer-vector-width=512", "-mprfchw"]}
 
 # gnu11 with contraction: plain c11 would give no fused multiply-add. Never -ffast-math: it would change the
 # floating-point environment of the whole process and drop NaN. Here it is errno and traps that are given up.

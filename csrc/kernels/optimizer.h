@@ -19,11 +19,19 @@ INLINE double integer_power(double base, int64_t n) {
     return result;
 }
 
+/* The next parameters of a sweep. A core that has read later ones in its forward products has to give up their cache
+ * lines before they are written, which is asked of it as early as that takes. */
+enum { TO_BE_WRITTEN = 1024 }; /* bytes ahead */
+INLINE vec load_parameters(const void *parameters, span_t span) {
+    __builtin_prefetch((const char *)((const real *)parameters + span.offset) + TO_BE_WRITTEN, 1);
+    return load_span(parameters, span);
+}
+
 static void sgd(fbp_sgd h, int64_t n, void *parameters, const void *gradients, void *momentum_buffer) {
     const vec learning_rate = vec_set(R(h.learning_rate)), momentum = vec_set(R(h.momentum));
     const vec weight_decay = vec_set(R(h.weight_decay));
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         if (momentum_buffer) {
             vec buffer = momentum * load_span(momentum_buffer, span) + g;
             store_span(momentum_buffer, span, buffer);
@@ -69,7 +77,7 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
     if (adam_is_plain(h) && !v_max) {
         const adam_numbers numbers = adam_numbers_of(h);
         FOR_EACH_SPAN(n) {
-            vec p = load_span(parameters, span), g = load_span(gradients, span);
+            vec p = load_parameters(parameters, span), g = load_span(gradients, span);
             vec first = load_span(m, span), second = load_span(v, span);
             const vec root = adam_averages(&numbers, g, &first, &second);
             store_span(m, span, first);
@@ -84,7 +92,7 @@ static void adam(fbp_adam h, int64_t n, void *parameters, const void *gradients,
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h);
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec first = load_span(m, span), second = load_span(v, span);
         first += fresh_1 * (g - first);
         second = kept_2 * second + fresh_2 * (g * g);
@@ -104,7 +112,7 @@ static void adamax(fbp_adam h, int64_t n, void *parameters, const void *gradient
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), kept_2 = vec_set(R(h.beta_2)), epsilon = vec_set(R(h.epsilon));
     const vec weight_decay = weight_decay_of(h);
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec first = load_span(m, span);
         first += fresh_1 * (g - first);
         vec largest = vec_max(kept_2 * load_span(u, span), vec_abs(g) + epsilon);
@@ -138,7 +146,7 @@ static void nadam(fbp_adam h, int64_t n, void *parameters, const void *gradients
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h);
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec first = load_span(m, span), second = load_span(v, span);
         first += fresh_1 * (g - first);
         second = kept_2 * second + fresh_2 * (g * g);
@@ -161,7 +169,7 @@ static void radam(fbp_adam h, int64_t n, void *parameters, const void *gradients
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2)), kept_2 = vec_set(R(h.beta_2));
     const vec shrink = shrink_of(h), weight_decay = weight_decay_of(h), epsilon = vec_set(R(h.epsilon));
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec first = load_span(m, span), second = load_span(v, span);
         first += fresh_1 * (g - first);
         second = kept_2 * second + fresh_2 * (g * g);
@@ -177,7 +185,7 @@ static void lion(fbp_adam h, int64_t n, void *parameters, const void *gradients,
     const vec learning_rate = vec_set(R(h.learning_rate)), shrink = shrink_of(h);
     const vec fresh_1 = vec_set(R(1 - h.beta_1)), fresh_2 = vec_set(R(1 - h.beta_2));
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span), average = load_span(m, span);
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span), average = load_span(m, span);
         vec direction = vec_sign(average + fresh_1 * (g - average));
         store_span(m, span, average + fresh_2 * (g - average));
         store_span(parameters, span, shrink * p - learning_rate * direction);
@@ -188,7 +196,7 @@ static void adagrad(fbp_adagrad h, int64_t n, void *parameters, const void *grad
     const vec learning_rate = vec_set(R(h.learning_rate)), weight_decay = vec_set(R(h.weight_decay));
     const vec initial = vec_set(R(h.initial)), epsilon = vec_set(R(h.epsilon));
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec total = load_span(accumulator, span) + g * g;
         store_span(accumulator, span, total);
         store_span(parameters, span, p - learning_rate * g / (vec_sqrt(initial + total) + epsilon));
@@ -199,7 +207,7 @@ static void adadelta(fbp_rmsprop h, int64_t n, void *parameters, const void *gra
     const vec learning_rate = vec_set(R(h.learning_rate)), weight_decay = vec_set(R(h.weight_decay));
     const vec kept = vec_set(R(h.rho)), fresh = vec_set(R(1 - h.rho)), epsilon = vec_set(R(h.epsilon));
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec variance = kept * load_span(v, span) + fresh * (g * g), average = load_span(delta_average, span);
         vec delta = vec_sqrt(average + epsilon) / vec_sqrt(variance + epsilon) * g;
         store_span(v, span, variance);
@@ -222,7 +230,7 @@ static void rprop(fbp_rprop h, int64_t n, void *parameters, const void *gradient
         g = vec_select(agreement < 0, zero, g);
         store_span(previous, span, g);
         store_span(step_size, span, size);
-        store_span(parameters, span, load_span(parameters, span) - size * vec_sign(g));
+        store_span(parameters, span, load_parameters(parameters, span) - size * vec_sign(g));
     }
 }
 
@@ -232,7 +240,7 @@ static void rmsprop(fbp_rmsprop h, int64_t n, void *parameters, const void *grad
     const vec weight_decay = vec_set(R(h.weight_decay)), epsilon = vec_set(R(h.epsilon));
     const vec kept = vec_set(R(h.rho)), fresh = vec_set(R(1 - h.rho));
     FOR_EACH_SPAN(n) {
-        vec p = load_span(parameters, span), g = load_span(gradients, span) + weight_decay * p;
+        vec p = load_parameters(parameters, span), g = load_span(gradients, span) + weight_decay * p;
         vec variance = kept * load_span(v, span) + fresh * (g * g);
         store_span(v, span, variance);
         if (gradient_average) {
