@@ -18,6 +18,8 @@ enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
 enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11, FEW_ROWS = 256 };
 
+enum { PANEL_GROUPS = 8 }; /* fewest column groups that a copy of A's columns pays for */
+
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -30,9 +32,15 @@ static size_t scratch_c(const fbp_kernels *k) { return FBP_NARROW * (size_t)(k->
 /* of a list of rows */
 static size_t scratch_rows(void) { return (FBP_MOST_ROWS + FBP_NEXT_ROWS) * sizeof(void *); }
 
-size_t fbp_gemm_scratch(const fbp_kernels *k) {
-    return (scratch_b(k) + scratch_c(k) + scratch_rows() + FBP_CACHE_LINE - 1) / FBP_CACHE_LINE * FBP_CACHE_LINE;
+static size_t whole_lines(size_t bytes) { return (bytes + FBP_CACHE_LINE - 1) / FBP_CACHE_LINE * FBP_CACHE_LINE; }
+
+/* where the copy of a block of A begins, which may be half as high again as it ought to be */
+static size_t panels_offset(const fbp_kernels *k) { return whole_lines(scratch_b(k) + scratch_c(k) + scratch_rows()); }
+static size_t scratch_panels(const fbp_kernels *k) {
+    return k->panels ? (size_t)k->kc * (size_t)k->mc * 3 / 2 * k->element : 0;
 }
+
+size_t fbp_gemm_scratch(const fbp_kernels *k) { return panels_offset(k) + whole_lines(scratch_panels(k)); }
 
 /* Lists rows of A, as it lies in memory, from number `first` and some column on. One by one: wider stores would keep
  * the loads that follow at once waiting. */
@@ -86,6 +94,9 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             block.b = pack_b ? scratch : b;
             block.b_row = g->b_row, block.b_column = g->b_column;
             block.b_step = pack_b ? 0 : g->b_row;
+            const int copies_a = kernels->panels && g->a_step != 1 && block.k >= kernels->panels &&
+                                 block.n >= PANEL_GROUPS * kernels->group;
+            block.panels = copies_a ? scratch + panels_offset(kernels) : NULL;
             block.accumulate = p > 0 || g->accumulate;
             block.ask_for_c = p > 0 || far;
             const int last = p + kernels->kc >= g->k;

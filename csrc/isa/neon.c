@@ -6,4 +6,5 @@
 #define MC 192
 #define NC 1024
 #define IN_PLACE 256
+#define PANELS 0
 #include "../kernels/table.h"

@@ -7,4 +7,5 @@
 #define MC (3072 / REAL_BITS)
 #define NC 512
 #define IN_PLACE 200
+#define PANELS 192
 #include "../kernels/table.h"

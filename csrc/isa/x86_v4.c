@@ -8,4 +8,5 @@
 #define MC (3136 / REAL_BITS)
 #define NC 512
 #define IN_PLACE 1024
+#define PANELS 0
 #include "../kernels/table.h"

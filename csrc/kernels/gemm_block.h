@@ -139,14 +139,37 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
 }
 #endif
 
+/* The columns of A that a tile reads, without the gaps between them. Where they lie, each is a cache line of its own,
+ * and many of them fill the first-level cache, which B needs. */
+INLINE void copy_panel(const int rows, const fbp_block *g, int64_t i0, real *to) {
+    const real *const *row = (const real *const *)g->rows;
+    const real *a = (const real *)g->a + i0;
+    for (int64_t p = 0; p < g->k; p++, to += rows) {
+        if (row) a = row[p] + i0;
+        memcpy(to, a, (size_t)rows * sizeof(real));
+        if (!row) a += g->a_step;
+    }
+}
+
+static __attribute__((noinline)) void pack_panel(int rows, const fbp_block *g, int64_t i0, real *to) {
+    enum { MOST = TILE_ROWS(VECTORS) };
+    switch (rows) { /* nearly all have as many, or one less */
+    case MOST: copy_panel(MOST, g, i0, to); break;
+    case MOST - 1: copy_panel(MOST - 1, g, i0, to); break;
+    default: copy_panel(rows, g, i0, to);
+    }
+}
+
 /* Column groups outside (a group of B stays in the first-level cache), rows of A inside, cut into tiles of
  * nearly the same height: 32 rows are 11 + 11 + 10, not 14 + 14 + 4. Where `copying`, the first tiles copy as much of
  * the next group as they can. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
-                      const int most_rows[VECTORS]) {
+                      const int panels, const int most_rows[VECTORS]) {
     const int along_columns = g->a_step != 1, by_lines = g->brief && !along_columns && g->b_step;
     const int most_halvings = TURN > 1 ? 2 : along_columns ? 0 : by_lines ? 1 : 3;
     column_group group = {0};
+    fbp_block own; /* with the columns of a tile */
+    if (panels) own = *g;
     for (int64_t j = 0; j < g->n; j += group.width) {
         const int64_t copied = group.copied; /* by the tiles of the group before */
         const int vectors = group_vectors((g->n - j + VL - 1) / VL);
@@ -161,7 +184,8 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
                        g->b_column, (real *)group.b + copied, width);
             group.next = unpacked + width * g->b_column;
         }
-        const int64_t tiles = (g->m + most_rows[vectors - 1] - 1) / most_rows[vectors - 1];
+        const int most = most_rows[(panels ? VECTORS : vectors) - 1]; /* of panels: those that were copied */
+        const int64_t tiles = (g->m + most - 1) / most;
         const int64_t low = tiles ? g->m / tiles : 0, higher = tiles ? g->m % tiles : 0;
         /* a loop would end differently for every product, and be guessed wrong */
         const int halvings = 63 - __builtin_clzll((uint64_t)(tiles - 1) | 1);
@@ -173,7 +197,13 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
         for (int64_t t = 0, i = 0, finished = 0; t < tiles; t++) {
             const int rows = (int)(low + (t < higher));
             const question q = question_of(g, &group, t, i, rows, copying);
-            (*shapes)[vectors - 1][rows - 1](g, i, j, group.b, group.b_step, q.ahead, q.step, q.pauses, columns);
+            if (panels) {
+                real *panel = (real *)g->panels + i * g->k;
+                if (j == 0) pack_panel(rows, g, i, panel);
+                own.a = panel - i, own.a_step = rows;
+            }
+            (*shapes)[vectors - 1][rows - 1](panels ? &own : g, i, j, group.b, group.b_step, q.ahead, q.step, q.pauses,
+                                             columns);
             i += rows;
             if (unfinished && (t == tiles - 1 || (i - finished) * (g->k + width) >= FINISHED_AT_ONCE)) {
                 finish(g->epilogue, i - finished, columns, (real *)g->c + finished * g->c_row + j, g->c_row, finished,
@@ -187,16 +217,20 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
 static const int tile_rows[] = {TILE_ROWS(1), TILE_ROWS(2), TILE_ROWS(3)};
 
 static void block(const fbp_block *g) {
-    const tile_shapes *const *ends = tiles[walk_of(g)];
-    const int end = end_of(g), copying = TURN == 1 && ends[end] && is_derivative(end) && g->unpacked && !g->brief;
-    run_tiles(g, ends[ANY_END], ends[end], copying, tile_rows);
+    const int end = end_of(g), panels = PANELS > 0 && g->panels;
+    const tile_shapes *const *ends = tiles[panels ? COLUMNS : walk_of(g)];
+    const int copying = TURN == 1 && ends[end] && is_derivative(end) && g->unpacked && !g->brief;
+    if (panels)
+        run_tiles(g, ends[ANY_END], ends[end], 0, 1, tile_rows);
+    else
+        run_tiles(g, ends[ANY_END], ends[end], copying, 0, tile_rows);
 }
 
 #ifdef STEP_ROWS
 /* the same for a block with a step; A's columns are contiguous, rows of C are padded */
 static void step_block(const fbp_block *g) {
     static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
-    run_tiles(g, &step_tiles[walk_of(g) == LISTED_COLUMNS], NULL, 0, rows);
+    run_tiles(g, &step_tiles[walk_of(g) == LISTED_COLUMNS], NULL, 0, 0, rows);
 }
 #define STEPS_OR_NULL(function) function
 #else

@@ -83,6 +83,7 @@ typedef struct {
     int brief;               /* along A's rows, each instruction of a tile's loop counts */
     int far_rows;            /* along A's columns, translations of addresses are dear */
     const void *const *rows; /* NULL, or where they begin; behind them the first FBP_NEXT_ROWS again */
+    void *panels; /* NULL, or room for m * k elements: tiles read their columns of A from a copy without gaps */
     const void *b;
     ptrdiff_t b_step;     /* 0: packed */
     const void *unpacked; /* NULL, or groups are packed into b from [p, j] at unpacked[p * b_row + j * b_column] */
@@ -155,6 +156,7 @@ typedef struct fbp_kernels {
     int group;      /* columns of one column group: NR */
     int kc, mc, nc; /* block sizes of the loops around fbp_block */
     int in_place;   /* most rows of A for which B is used where it lies */
+    int panels;     /* fewest columns of A that blocks copy; 0: they do not */
     int by_groups;  /* a packed B is made group by group, each just before its tiles, also of rows */
 
     /* convert.h: n elements of another type in a row */

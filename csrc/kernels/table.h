@@ -3,7 +3,8 @@
  *   VECTORS       vectors of a full column group
  *   TILE_ROWS(v)  most rows of a tile that is v vectors wide
  *   KC, MC, NC    block sizes around the tile in elements (see gemm.c)
- *   IN_PLACE      most rows of A for which B is used where it lies */
+ *   IN_PLACE      most rows of A for which B is used where it lies
+ *   PANELS        fewest columns of A that blocks copy (0: they do not) */
 #include "../isa/vec.h"
 #include "activation.h"
 #include "constraint.h"
@@ -41,6 +42,7 @@ const fbp_kernels TABLE_NAME = {
     .mc = MC,
     .nc = NC / GROUP * GROUP,
     .in_place = IN_PLACE,
+    .panels = PANELS,
     .by_groups = TURN > 1,
     .convert = convert,
     .add_at = add_at,

@@ -30,6 +30,8 @@ def sizes(engine, dtype):
     for n in (nc - 1, nc, nc + 1, nc + group + 2):
         yield from ((3, n, 9), (26, n, kc + 1))
     yield 257, 263, 131
+    yield mc + 7, 8 * group + 1, 200  # columns of A are copied, and the last group is narrow
+    yield 7, 9 * group, 194
 
 
 def stored(matrix, transpose):
