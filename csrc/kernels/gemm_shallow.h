@@ -23,47 +23,66 @@ INLINE void load_columns_of_b(const int k, const fbp_product *g, int64_t j, vec 
     for (int p = 0; p < k; p++) b[p] = v[p];
 }
 
-/* VL columns of C, or the last ones, from j on; `rows` rows of it from i on */
-INLINE void shallow_columns(const int k, const int kind, const int activation, const fbp_product *g, int64_t i,
-                            int64_t rows, int64_t j) {
+/* `vectors` vectors of columns of C from j on, the last one perhaps in part; `rows` rows of it from i on */
+INLINE void shallow_columns(const int k, const int kind, const int activation, const int vectors, const fbp_product *g,
+                            int64_t i, int64_t rows, int64_t j) {
     const fbp_epilogue *e = g->epilogue;
-    const span_t span = {0, g->n - j};
     const ptrdiff_t a_row = g->a_row, a_step = g->a_step, c_row = g->c_row;
     const real *a = (const real *)g->a + i * a_row;
     real *c = (real *)g->c + i * c_row + j;
     const ptrdiff_t saved_row = kind == FBP_DERIVATIVE ? e->saved_row : 0;
     const real *saved = kind == FBP_DERIVATIVE ? (const real *)e->saved + i * saved_row + j : NULL;
-    vec b[FBP_NARROW];
-    load_columns_of_b(k, g, j, b);
-    const vec bias = e && e->bias ? load_span((const real *)e->bias + j, span) : vec_set(R(-0.0)); /* changes nothing */
+    vec b[2][FBP_NARROW], bias[2];
+    span_t span[2];
+    UNROLL
+    for (int v = 0; v < vectors; v++) {
+        span[v] = (span_t){v * VL, vectors > 1 ? VL : g->n - j};
+        load_columns_of_b(k, g, j + v * VL, b[v]);
+        bias[v] = e && e->bias ? load_span((const real *)e->bias + j, span[v]) : vec_set(R(-0.0)); /* changes nothing */
+    }
     for (int64_t r = 0; r < rows; r++, a += a_row, c += c_row, saved += saved_row) {
-        vec y = {0};
+        vec y[2] = {{0}, {0}};
         UNROLL
-        for (int p = 0; p < k; p++) y += vec_set(a[p * a_step]) * b[p];
-        if (kind == FBP_BIAS_ACTIVATION) y = activation_vec(activation, bias, y + bias);
-        if (kind == FBP_DERIVATIVE) y = backward_vec(activation, bias, load_span(saved, span), y);
-        store_span(c, span, y);
+        for (int p = 0; p < k; p++) {
+            const vec x = vec_set(a[p * a_step]);
+            UNROLL
+            for (int v = 0; v < vectors; v++) y[v] += x * b[v][p];
+        }
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            if (kind == FBP_BIAS_ACTIVATION) y[v] = activation_vec(activation, bias[v], y[v] + bias[v]);
+            if (kind == FBP_DERIVATIVE) y[v] = backward_vec(activation, bias[v], load_span(saved, span[v]), y[v]);
+            store_span(c, span[v], y[v]);
+        }
     }
 }
 
-INLINE void shallow_depth(const int k, const fbp_product *g) {
+INLINE void shallow_ends(const int k, const int vectors, const fbp_product *g, int64_t i, int64_t rows, int64_t j) {
     const fbp_epilogue *e = g->epilogue;
     const int kind = e ? (int)e->kind : FBP_STORE, activation = in_registers(e) && e ? e->activation : FBP_linear;
+    if (kind == FBP_BIAS_ACTIVATION && activation == FBP_relu)
+        shallow_columns(k, FBP_BIAS_ACTIVATION, FBP_relu, vectors, g, i, rows, j);
+    else if (kind == FBP_BIAS_ACTIVATION)
+        shallow_columns(k, FBP_BIAS_ACTIVATION, FBP_linear, vectors, g, i, rows, j);
+    else if (activation == FBP_relu)
+        shallow_columns(k, FBP_DERIVATIVE, FBP_relu, vectors, g, i, rows, j);
+    else if (activation == FBP_tanh)
+        shallow_columns(k, FBP_DERIVATIVE, FBP_tanh, vectors, g, i, rows, j);
+    else
+        shallow_columns(k, FBP_STORE, FBP_linear, vectors, g, i, rows, j);
+}
+
+INLINE void shallow_depth(const int k, const fbp_product *g) {
     for (int64_t i = 0; i < g->m; i += SHALLOW_ROWS) {
         const int64_t rows = g->m - i < SHALLOW_ROWS ? g->m - i : SHALLOW_ROWS;
-        for (int64_t j = 0; j < g->n; j += VL) {
-            if (kind == FBP_BIAS_ACTIVATION && activation == FBP_relu)
-                shallow_columns(k, FBP_BIAS_ACTIVATION, FBP_relu, g, i, rows, j);
-            else if (kind == FBP_BIAS_ACTIVATION)
-                shallow_columns(k, FBP_BIAS_ACTIVATION, FBP_linear, g, i, rows, j);
-            else if (activation == FBP_relu)
-                shallow_columns(k, FBP_DERIVATIVE, FBP_relu, g, i, rows, j);
-            else if (activation == FBP_tanh)
-                shallow_columns(k, FBP_DERIVATIVE, FBP_tanh, g, i, rows, j);
+        for (int64_t j = 0, columns; j < g->n; j += columns) {
+            columns = g->n - j >= 2 * VL ? 2 * VL : g->n - j < VL ? g->n - j : VL;
+            if (columns == 2 * VL)
+                shallow_ends(k, 2, g, i, rows, j);
             else
-                shallow_columns(k, FBP_STORE, FBP_linear, g, i, rows, j);
-            const int64_t columns = g->n - j < VL ? g->n - j : VL;
-            if (!in_registers(e)) finish(e, rows, columns, (real *)g->c + i * g->c_row + j, g->c_row, i, j);
+                shallow_ends(k, 1, g, i, rows, j);
+            if (!in_registers(g->epilogue))
+                finish(g->epilogue, rows, columns, (real *)g->c + i * g->c_row + j, g->c_row, i, j);
         }
     }
 }
