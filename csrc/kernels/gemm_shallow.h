@@ -1,6 +1,6 @@
 /* Matrix products whose sums have at most FBP_NARROW terms: the forward product of few inputs, the delta behind few
- * outputs. A tile would spend its time around a loop of so few turns; here a vector of columns of B stays in registers
- * while the rows of A go by. Each element is the same chain over ascending p as in gemm_tile.h. */
+ * outputs. A tile would spend its time around a loop of so few turns; here two vectors of columns of B stay in
+ * registers while the rows of A go by. Each element is the same chain over ascending p as in gemm_tile.h. */
 #ifndef FBP_GEMM_SHALLOW_H
 #define FBP_GEMM_SHALLOW_H
 
@@ -23,7 +23,7 @@ INLINE void load_columns_of_b(const int k, const fbp_product *g, int64_t j, vec 
     for (int p = 0; p < k; p++) b[p] = v[p];
 }
 
-/* `vectors` vectors of columns of C from j on, the last one perhaps in part; `rows` rows of it from i on */
+/* Two vectors of columns of C from j on, or one, perhaps in part; `rows` rows of it from i on */
 INLINE void shallow_columns(const int k, const int kind, const int activation, const int vectors, const fbp_product *g,
                             int64_t i, int64_t rows, int64_t j) {
     const fbp_epilogue *e = g->epilogue;
