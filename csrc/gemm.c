@@ -34,8 +34,9 @@ static size_t scratch_rows(void) { return (FBP_MOST_ROWS + FBP_NEXT_ROWS) * size
 
 static size_t whole_lines(size_t bytes) { return (bytes + FBP_CACHE_LINE - 1) / FBP_CACHE_LINE * FBP_CACHE_LINE; }
 
-/* where the copy of a block of A begins, which may be half as high again as it ought to be */
+/* where the copy of a block of A begins */
 static size_t panels_offset(const fbp_kernels *k) { return whole_lines(scratch_b(k) + scratch_c(k) + scratch_rows()); }
+/* Blocks have up to half as many rows again as mc, where what is left would not be worth one. */
 static size_t scratch_panels(const fbp_kernels *k) {
     return k->panels ? (size_t)k->kc * (size_t)k->mc * 3 / 2 * k->element : 0;
 }

@@ -6,7 +6,8 @@
 
 #include "gemm_tile.h"
 
-enum { SHALLOW_ROWS = 128 }; /* what is not finished in registers stays in the first-level cache */
+enum { SHALLOW_ROWS = 128 };  /* what is not finished in registers stays in the first-level cache */
+enum { SHALLOW_VECTORS = 2 }; /* that share what a row of A costs */
 
 /* a few columns of B, one vector for each of its rows */
 INLINE void load_columns_of_b(const int k, const fbp_product *g, int64_t j, vec b[FBP_NARROW]) {
@@ -23,7 +24,7 @@ INLINE void load_columns_of_b(const int k, const fbp_product *g, int64_t j, vec 
     for (int p = 0; p < k; p++) b[p] = v[p];
 }
 
-/* Two vectors of columns of C from j on, or one, perhaps in part; `rows` rows of it from i on */
+/* SHALLOW_VECTORS vectors of columns of C from j on, or one, perhaps in part; `rows` rows of it from i on */
 INLINE void shallow_columns(const int k, const int kind, const int activation, const int vectors, const fbp_product *g,
                             int64_t i, int64_t rows, int64_t j) {
     const fbp_epilogue *e = g->epilogue;
@@ -32,8 +33,8 @@ INLINE void shallow_columns(const int k, const int kind, const int activation, c
     real *c = (real *)g->c + i * c_row + j;
     const ptrdiff_t saved_row = kind == FBP_DERIVATIVE ? e->saved_row : 0;
     const real *saved = kind == FBP_DERIVATIVE ? (const real *)e->saved + i * saved_row + j : NULL;
-    vec b[2][FBP_NARROW], bias[2];
-    span_t span[2];
+    vec b[SHALLOW_VECTORS][FBP_NARROW], bias[SHALLOW_VECTORS];
+    span_t span[SHALLOW_VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) {
         span[v] = (span_t){v * VL, vectors > 1 ? VL : g->n - j};
@@ -41,7 +42,7 @@ INLINE void shallow_columns(const int k, const int kind, const int activation, c
         bias[v] = e && e->bias ? load_span((const real *)e->bias + j, span[v]) : vec_set(R(-0.0)); /* changes nothing */
     }
     for (int64_t r = 0; r < rows; r++, a += a_row, c += c_row, saved += saved_row) {
-        vec y[2] = {{0}, {0}};
+        vec y[SHALLOW_VECTORS] = {{0}, {0}};
         UNROLL
         for (int p = 0; p < k; p++) {
             const vec x = vec_set(a[p * a_step]);
@@ -76,9 +77,9 @@ INLINE void shallow_depth(const int k, const fbp_product *g) {
     for (int64_t i = 0; i < g->m; i += SHALLOW_ROWS) {
         const int64_t rows = g->m - i < SHALLOW_ROWS ? g->m - i : SHALLOW_ROWS;
         for (int64_t j = 0, columns; j < g->n; j += columns) {
-            columns = g->n - j >= 2 * VL ? 2 * VL : g->n - j < VL ? g->n - j : VL;
-            if (columns == 2 * VL)
-                shallow_ends(k, 2, g, i, rows, j);
+            columns = g->n - j >= SHALLOW_VECTORS * VL ? SHALLOW_VECTORS * VL : g->n - j < VL ? g->n - j : VL;
+            if (columns == SHALLOW_VECTORS * VL)
+                shallow_ends(k, SHALLOW_VECTORS, g, i, rows, j);
             else
                 shallow_ends(k, 1, g, i, rows, j);
             if (!in_registers(g->epilogue))
