@@ -151,11 +151,13 @@ static void run_transposed(const fbp_gemm *g, char *scratch) {
     }
 }
 
+/* Of listed rows it takes the first one. */
 static void run_product(const fbp_gemm *g, void (*kernel)(const fbp_product *)) {
+    const ptrdiff_t first = g->a_order ? g->a_order[0] * g->a_row * (ptrdiff_t)g->kernels->element : 0;
     const fbp_product product = {.m = g->m,
                                  .n = g->n,
                                  .k = g->k,
-                                 .a = g->a,
+                                 .a = (const char *)g->a + first,
                                  .a_row = g->a_row,
                                  .a_step = g->a_step,
                                  .b = g->b,
@@ -170,7 +172,10 @@ static void run_product(const fbp_gemm *g, void (*kernel)(const fbp_product *)) 
 
 static void run(const fbp_gemm *g, char *scratch) {
     const int few_terms = g->k > 0 && g->k <= FBP_NARROW && g->k <= g->kernels->vector;
-    if (g->a_order)
+    const int derives = g->epilogue && g->epilogue->kind == FBP_DERIVATIVE;
+    if (g->m == 1 && g->a_step == 1 && g->b_column == 1 && !derives && !g->step)
+        run_product(g, g->kernels->row);
+    else if (g->a_order)
         run_blocks(g, scratch);
     else if (g->n > FBP_NARROW && few_terms && !g->accumulate && !g->step)
         run_product(g, g->kernels->shallow);

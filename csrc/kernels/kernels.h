@@ -191,6 +191,9 @@ typedef struct fbp_kernels {
     /* gemm_shallow.h: at most FBP_NARROW terms, and not more than a vector has elements */
     void (*shallow)(const fbp_product *product);
 
+    /* gemm_row.h: one row, a_step and b_column are 1, the epilogue no derivative */
+    void (*row)(const fbp_product *product);
+
     /* activation.h: saved is the output of the activation or its input, as kinds.def says; y may be x, dx may be dy. */
     void (*activation_forward)(int activation, double alpha, int64_t rows, int64_t columns, const void *x,
                                ptrdiff_t x_row, void *y, ptrdiff_t y_row);

@@ -14,6 +14,7 @@
 #include "embedding.h"
 #include "gemm_block.h"
 #include "gemm_narrow.h"
+#include "gemm_row.h"
 #include "gemm_shallow.h"
 #include "gradient.h"
 #include "kernels.h"
@@ -56,6 +57,7 @@ const fbp_kernels TABLE_NAME = {
     .narrow = narrow,
     .add_transposed = add_transposed,
     .shallow = shallow,
+    .row = row,
     .activation_forward = activation_forward,
     .activation_backward = activation_backward,
     .softmax_forward = softmax_forward,

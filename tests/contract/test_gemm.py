@@ -29,6 +29,8 @@ def sizes(engine, dtype):
         yield from ((m, 5, 7), (m, 2 * group + 1, kc + 3))
     for n in (nc - 1, nc, nc + 1, nc + group + 2):
         yield from ((3, n, 9), (26, n, kc + 1))
+    for n in (5 * vector - 1, 8 * vector - 1, 8 * vector, 8 * vector + 1, 11 * vector):
+        yield from ((1, n, 9), (1, n, kc + 1))
     yield 257, 263, 131
     yield mc + 7, 8 * group + 1, 200  # columns of A are copied, and the last group is narrow
     yield 7, 9 * group, 194

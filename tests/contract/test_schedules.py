@@ -139,16 +139,19 @@ def test_parameters_beyond_the_cache_are_read_for_more_rows_at_a_time(engine, dt
     np.testing.assert_allclose(*outputs, rtol=0, atol=tolerance)
 
 
-def test_penalties_leave_tall_batches_their_lanes(engine, dtype, rng, monkeypatch):
+@pytest.mark.parametrize(("inputs", "units"), [(3, 4), (1, 19)])
+def test_penalties_leave_tall_batches_their_lanes(inputs, units, engine, dtype, rng, monkeypatch):
     """They run once per batch; losses and gradients are those of the whole batch, to rounding."""
-    X, y = rng.normal(size=(2000, 3)), rng.normal(size=(2000, 2))
+    X, y = rng.normal(size=(6000, inputs)), rng.normal(size=(6000, 2))
     results = []
     for lanes in (True, False):
         if not lanes:
             monkeypatch.setattr(planner, "schedule", lambda batch_size, gradients: (None, 1))
-        layers = [Dense(4, "tanh", kernel_regularizer="l1_l2"), Dense(2, bias_regularizer="l2")]
-        model = fastbp.Sequential(layers, "half_squared_error", SGD(0.1), input_size=3, dtype=dtype, seed=0)
-        history = model.fit(X, y, batch_size=1500, epochs=2, shuffle=False, verbose=0).history
+        layers = [Dense(units, "tanh", kernel_regularizer="l1_l2"), Dense(2, bias_regularizer="l2")]
+        model = fastbp.Sequential(
+            layers, "half_squared_error", SGD(0.1), input_size=inputs, dtype=dtype, seed=0
+        )
+        history = model.fit(X, y, batch_size=5000, epochs=2, shuffle=False, verbose=0).history
         assert (model.plan.lanes > 1) == lanes
         found = *history["loss"], model.evaluate(X, y)["loss"], model.gradients, model.parameters
         results.append(np.concatenate([np.ravel(part) for part in found]))
