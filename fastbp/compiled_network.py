@@ -94,6 +94,7 @@ class CompiledNetwork:
         # Plans are made for one batch size after another; all of them must tell of the same task.
         task = copy.copy(loss), copy.copy(optimizer)
         self.plan = self._make_plan(task, SMALLEST_BATCH)
+        self._predict_batch = self._largest_prediction()
         self._task, self.optimizer = task, optimizer
         self.state = aligned_copy(np.zeros(self.plan.sizes["state"], self.dtype))
         self.counters[0] = 0
@@ -161,8 +162,7 @@ class CompiledNetwork:
         """Number of outputs."""
         return self.plan.columns["outputs"]
 
-    @property
-    def _predict_batch(self) -> int:
+    def _largest_prediction(self) -> int:
         kinds = (op.kind for op in self.plan.ops if not op.is_flat)
         if not ROW_OPERATIONS.issuperset(kinds):
             return PREDICT_WHOLE

@@ -16,6 +16,8 @@ Categories: TypeAlias = Mapping[str, tuple[str, ...]]
 
 def frame_library(value: object) -> str | None:
     """Name of the library that `value` is a frame or series of, without importing either."""
+    if isinstance(value, np.ndarray):
+        return None
     for name in ("pandas", "polars"):
         library = sys.modules.get(name)  # whoever holds a frame has imported its library
         kinds = tuple(getattr(library, kind) for kind in ("DataFrame", "Series") if hasattr(library, kind))
@@ -32,8 +34,7 @@ def as_frame(value: Any, argument: str) -> Any:
     ImportError
         Without polars, and without pandas where the table makes a frame of it by itself.
     """
-    table = hasattr(value, "__arrow_c_stream__") and hasattr(value, "schema")
-    if frame_library(value) or not table:
+    if not hasattr(value, "__arrow_c_stream__") or not hasattr(value, "schema") or frame_library(value):
         return value
     try:
         import polars
