@@ -32,7 +32,7 @@ FLAGS = [
 ]
 FLAGS += ["-Wall", "-Wextra"]
 # GCC on x86 clears a structure by an instruction that takes some twenty cycles: 1 % of the smallest steps.
-SMALL_MEMORY = ["-mmemset-strategy=unrolled_loop:512:noalign,libcall:-1:noalign"]
+SMALL_MEMORY = ["-mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign"]
 
 Spelling = tuple[list[str], list[str]]
 """Arguments for the compiler and for the linker."""

@@ -59,7 +59,8 @@ static const void *const *list_rows(const fbp_gemm *g, int64_t first, int64_t co
 static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
-    const int dear = g->b_row * element >= TWO_PAGES && fbp_is_intel();
+    const int intel = fbp_is_intel();
+    const int dear = g->b_row * element >= TWO_PAGES && intel;
     const int64_t few = dear ? smaller(FEW_ROWS, kernels->in_place) : kernels->in_place;
     const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
@@ -78,8 +79,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
 
     fbp_block block = {.a_row = g->a_row,
                        .a_step = g->a_step,
-                       .brief = fbp_is_intel(),
-                       .far_rows = g->a_step * element > HALF_A_PAGE && fbp_is_intel(),
+                       .brief = intel,
+                       .far_rows = g->a_step * element > HALF_A_PAGE && intel,
                        .c_row = g->c_row,
                        .padded = g->c_padded,
                        .kept = mc < g->m,

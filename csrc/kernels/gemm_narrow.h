@@ -10,19 +10,18 @@
 INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, int accumulate, real *c,
                           ptrdiff_t c_row) {
     vec row[FBP_NARROW]; /* rows one after another */
-    real z[FBP_NARROW * VL] = {0};
     if (n != 3) {
         UNROLL
         for (int j = 0; j < n; j++) row[j] = column[j];
         columns_to_rows(n, row);
     } else {
+        real z[3 * VL], lines[3 * VL];
         UNROLL
-        for (int j = 0; j < n; j++) vec_store(z + j * VL, column[j]);
-        real lines[FBP_NARROW * VL];
+        for (int j = 0; j < 3; j++) vec_store(z + j * VL, column[j]);
         for (int r = 0; r < VL; r++) UNROLL
-        for (int j = 0; j < n; j++) lines[r * n + j] = z[j * VL + r];
+        for (int j = 0; j < 3; j++) lines[r * 3 + j] = z[j * VL + r];
         UNROLL
-        for (int v = 0; v < n; v++) row[v] = vec_load(lines + v * VL);
+        for (int v = 0; v < 3; v++) row[v] = vec_load(lines + v * VL);
     }
     if (c_row == n) {
         UNROLL
@@ -32,20 +31,34 @@ INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, i
         }
         return;
     }
+    real lines[FBP_NARROW * VL] = {0};
     UNROLL
-    for (int v = 0; v < n; v++) vec_store(z + v * VL, row[v]);
+    for (int v = 0; v < n; v++) vec_store(lines + v * VL, row[v]);
     for (int r = 0; r < rows; r++, c += c_row) UNROLL
-    for (int j = 0; j < n; j++) c[j] = accumulate ? c[j] + z[r * n + j] : z[r * n + j];
+    for (int j = 0; j < n; j++) c[j] = accumulate ? c[j] + lines[r * n + j] : lines[r * n + j];
+}
+
+/* Of VL rows of A, given as columns, the first `terms` columns by as many rows of B */
+INLINE void add_narrow(const int n, const vec x[VL], int64_t terms, const real *b, ptrdiff_t b_row, ptrdiff_t b_column,
+                       vec acc[FBP_NARROW]) {
+    UNROLL
+    for (int q = 0; q < VL; q++, b += b_row) {
+        if (q >= terms) break;
+        ONE_REGISTER(b); /* or the compiler keeps the addresses of all rows, on the stack */
+        UNROLL
+        for (int j = 0; j < n; j++) acc[j] += x[q] * vec_set(b[j * b_column]);
+    }
 }
 
 /* `rows` rows of A, VL at most, by n columns of B, one vector for each column; the sum is cut
  * every KC terms, as in gemm.c. */
 INLINE void narrow_rows(const int n, const fbp_product *g, const real *a, int rows, vec total[FBP_NARROW]) {
+    const real *b = g->b;
+    const ptrdiff_t b_row = g->b_row, b_column = g->b_column;
     vec acc[FBP_NARROW];
     UNROLL
     for (int j = 0; j < n; j++) total[j] = acc[j] = (vec){0};
-    for (int64_t p = 0; p < g->k; p += VL) {
-        const real *b = (const real *)g->b + p * g->b_row;
+    for (int64_t p = 0; p < g->k; p += VL, b += VL * b_row) {
         const int64_t terms = g->k - p;
         vec x[VL];
         load_transposed(a + p, g->a_row, rows, terms, x);
@@ -53,12 +66,10 @@ INLINE void narrow_rows(const int n, const fbp_product *g, const real *a, int ro
             UNROLL
             for (int j = 0; j < n; j++) total[j] += acc[j], acc[j] = (vec){0};
         }
-        UNROLL
-        for (int q = 0; q < VL; q++) {
-            if (q >= terms) break;
-            UNROLL
-            for (int j = 0; j < n; j++) acc[j] += x[q] * vec_set(b[q * g->b_row + j * g->b_column]);
-        }
+        if (terms >= VL)
+            add_narrow(n, x, VL, b, b_row, b_column, acc);
+        else
+            add_narrow(n, x, terms, b, b_row, b_column, acc);
     }
     UNROLL
     for (int j = 0; j < n; j++) total[j] += acc[j];

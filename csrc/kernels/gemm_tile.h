@@ -148,8 +148,8 @@ INLINE vec times_derivative(const int activation, vec sum, const real *saved) {
 INLINE void last_columns(const int end, const int walk, const int rows, const int vectors, column at, const real *b,
                          ptrdiff_t b_step, const fbp_epilogue *e, int64_t i0, int64_t j0,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
-    const int derivative = is_derivative(end);
-    const real *bias = end == BIASED || end == BIASED_RELU ? (const real *)e->bias + j0 : NULL;
+    const int derivative = is_derivative(end), biased = end == BIASED || end == BIASED_RELU;
+    const real *bias = biased ? (const real *)e->bias + j0 : NULL;
     const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
     const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
     column after = at;
@@ -168,11 +168,11 @@ INLINE void last_columns(const int end, const int walk, const int rows, const in
             acc[i][v] += first * vec_load(b + v * VL);
             acc[i][v] += second * last[v];
         }
-        if (bias) ONE_REGISTER(bias);
+        if (biased) ONE_REGISTER(bias);
         UNROLL
         for (int v = 0; v < vectors; v++) {
             vec y = acc[i][v];
-            if (bias) y += vec_load(bias + v * VL);
+            if (biased) y += vec_load(bias + v * VL);
             if (end == BIASED_RELU) y = vec_max(vec_set(0), y);
             if (end == RELU_DERIVATIVE) y = times_derivative(FBP_relu, y, saved + v * VL);
             if (end == TANH_DERIVATIVE) y = times_derivative(FBP_tanh, y, saved + v * VL);
