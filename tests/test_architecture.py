@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import fastbp
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fastbp"
 CSRC = ROOT / "csrc"
@@ -275,9 +277,17 @@ def loaded(code_to_run):
 
 def test_import_loads_nothing_that_is_not_needed_yet():
     modules = loaded("import numpy; import fastbp")
-    assert not modules & {*HEAVY, "argparse", "csv", "fastbp.cli", "fastbp.commands", "fastbp.preprocessing"}
+    later = {"cli", "commands", "explanation", "gradient_check", "preprocessing"}
+    assert not modules & {*HEAVY, "argparse", "csv", *(f"fastbp.{name}" for name in later)}
     if "fastbp.engine._native" in modules:
         assert "fastbp.engine.reference" not in modules
+
+
+def test_what_is_imported_later_is_there():
+    assert set(fastbp.__all__) <= set(dir(fastbp))
+    assert all(hasattr(fastbp, name) for name in fastbp.__all__)
+    with pytest.raises(AttributeError, match=r"module 'fastbp' has no attribute 'teach'"):
+        fastbp.teach  # noqa: B018
 
 
 def test_training_in_silence_loads_no_progress_bar():
