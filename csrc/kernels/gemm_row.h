@@ -14,6 +14,9 @@ INLINE void row_columns(const int vectors, const fbp_product *g, int64_t j) {
     const real *a = g->a, *b = (const real *)g->b + j;
     real *c = (real *)g->c + j;
     const ptrdiff_t b_row = g->b_row;
+    span_t span[ABREAST_IN_A_ROW];
+    UNROLL
+    for (int v = 0; v < vectors; v++) span[v] = (span_t){v * VL, v < vectors - 1 ? VL : g->n - j - v * VL};
     int64_t p = 0;
     do {
         const int64_t end = g->k - p < KC ? g->k : p + KC;
@@ -25,18 +28,17 @@ INLINE void row_columns(const int vectors, const fbp_product *g, int64_t j) {
             const vec x = vec_set(a[p]);
             UNROLL
             for (int v = 0; v < vectors; v++) {
-                acc[v] += x * load_span(b, (span_t){v * VL, v < vectors - 1 ? VL : g->n - j - v * VL});
+                acc[v] += x * load_span(b, span[v]);
                 if (v * VECTOR_BYTES % FBP_CACHE_LINE == 0) __builtin_prefetch(b + AHEAD * b_row + v * VL);
             }
         }
         UNROLL
         for (int v = 0; v < vectors; v++) {
-            const span_t span = {v * VL, v < vectors - 1 ? VL : g->n - j - v * VL};
             vec y = acc[v];
-            if (add) y += load_span(c, span);
-            if (finished && e && e->bias) y += load_span((const real *)e->bias + j, span);
+            if (add) y += load_span(c, span[v]);
+            if (finished && e && e->bias) y += load_span((const real *)e->bias + j, span[v]);
             if (finished && e && e->activation == FBP_relu) y = vec_max(vec_set(0), y);
-            store_span(c, span, y);
+            store_span(c, span[v], y);
         }
     } while (p < g->k);
 }
