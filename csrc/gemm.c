@@ -71,8 +71,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
         const int64_t count = (g->m + most / 2) / most;
         if (count > 1) mc = (g->m + count - 1) / count;
     }
-    /* a gradient that was last touched a step ago, with much in between */
-    const int far = g->a_row == 1 && g->m * g->n * element > FAR;
+    /* C was last touched a step ago, with much in between */
+    const int far = g->m * g->n * element > FAR;
 
     /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
     const int by_groups = pack_b && (g->b_column != 1 || kernels->by_groups);

@@ -184,6 +184,15 @@ INLINE vec vec_abs(vec v) { return (vec)((ivec)v & vec_bits((integer)~SIGN_BIT))
 INLINE vec vec_copysign(vec a, vec b) {
     return (vec)(((ivec)a & vec_bits((integer)~SIGN_BIT)) | ((ivec)b & vec_bits(SIGN_BIT)));
 }
+/* a, which has no sign, with the sign of b. a is NaN if b is, and larger than |b| by roundings at most: with AVX-512
+ * this is the smaller magnitude of both, because that takes two operands, and three are as dear as a multiply-add. */
+INLINE vec vec_with_sign(vec a, vec b) {
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64
+    return X86(range)(b, a, 2);
+#else
+    return (vec)((ivec)a | ((ivec)b & vec_bits(SIGN_BIT)));
+#endif
+}
 /* a * b + c, one rounding where the machine has FMA (contracted by the compiler) */
 INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; }
 /* c += a * b in the register of c: in long loops the compiler moves sums from register to register, and to memory,

@@ -227,6 +227,17 @@ INLINE void multiply_and_copy(const int rows, ptrdiff_t column_of_b, int64_t dep
     *b_row = b;
 }
 
+/* The lines of a matrix that belong to a tile, to be read or written */
+INLINE void ask_for_tile(const int rows, const int vectors, const real *first, ptrdiff_t row, const int write) {
+    const char *at = (const char *)first;
+    UNROLL
+    for (int i = 0; i < rows; i++, at += row * (ptrdiff_t)sizeof(real)) {
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            if (v * VECTOR_BYTES % FBP_CACHE_LINE == 0) __builtin_prefetch(at + v * VECTOR_BYTES, write);
+    }
+}
+
 /* One tile of whole vectors. (In turns it asks for a line each turn, or if `pauses` is 0 and B lies in place, for each
  * p. Otherwise:) From `ahead` on lies what somebody will read soon: `ahead_step` bytes further for each p, two lines
  * or, if `pauses` is BRIEF, one; else along rows as far as a row of B, for one p of a few if `pauses` is not 0 but one
@@ -241,13 +252,10 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
     const ptrdiff_t step = along_columns ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     vec acc[MAX_TILE_ROWS][VECTORS];
     if (g->ask_for_c) {
-        const char *c = (const char *)((const real *)g->c + i0 * g->c_row + j0);
-        UNROLL
-        for (int i = 0; i < rows; i++, c += g->c_row * (ptrdiff_t)sizeof(real)) {
-            UNROLL
-            for (int v = 0; v < vectors; v++)
-                if (v * VECTOR_BYTES % FBP_CACHE_LINE == 0) __builtin_prefetch(c + v * VECTOR_BYTES, 1);
-        }
+        ask_for_tile(rows, vectors, (const real *)g->c + i0 * g->c_row + j0, g->c_row, 1);
+        const fbp_epilogue *e = g->epilogue;
+        if (!along_columns && (end == ANY_END || is_derivative(end)) && e && e->kind == FBP_DERIVATIVE)
+            ask_for_tile(rows, vectors, (const real *)e->saved + i0 * e->saved_row + j0, e->saved_row, 0);
     }
     FOR_EACH_ACCUMULATOR
         acc[i][v] = (vec){0};

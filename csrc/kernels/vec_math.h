@@ -133,7 +133,7 @@ INLINE vec vec_tanh(vec x) {
     vec y = vec_look_up(TANH_SEGMENTS[5], segment);
     UNROLL
     for (int i = 4; i > 0; i--) y = y * t + vec_look_up(TANH_SEGMENTS[i], segment);
-    return (vec)((ivec)y | ((ivec)x & vec_bits(SIGN_BIT))); /* y has no sign */
+    return vec_with_sign(y, x);
 }
 #else
 /* h / (h + 1) with h = (exp(2 a) - 1) / 2 and a = |x|, where a = n ln(2) / 2 + r; n is 0 up to a = 0.17, and r is a
@@ -148,7 +148,7 @@ INLINE vec vec_tanh(vec x) {
     vec two_n = (vec)((uvec)t << MANTISSA_BITS);
     vec h = square * two_n * tail + (r * two_n + (two_n * R(0.5) - R(0.5)));
     vec c = vec_select(a < R(0.55), a, vec_set(1)), sum = c + ((h - c) - c * h) / (h + 1);
-    return (vec)((ivec)sum | ((ivec)x & vec_bits(SIGN_BIT))); /* the sum has no sign */
+    return vec_with_sign(sum, x);
 }
 #endif
 
