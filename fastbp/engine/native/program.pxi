@@ -1,6 +1,6 @@
 # A plan that is checked once and run as often as wanted.
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -10,11 +10,7 @@ from fastbp.engine.sparse import SparseRows
 
 cdef int64_t _first_outside(const int64_t *order, int64_t first, int64_t end, int64_t rows) noexcept nogil:
     """Position of the first sample number that is no row of the samples, -1 without one."""
-    cdef int64_t i, all_bits = 0
-    for i in range(first, end):  # without a branch: the sign bit is set if any number is outside
-        all_bits |= order[i] | <int64_t>(<uint64_t>(rows - 1) - <uint64_t>order[i])
-    if all_bits >= 0:
-        return -1
+    cdef int64_t i
     for i in range(first, end):
         if order[i] < 0 or order[i] >= rows:
             return i
