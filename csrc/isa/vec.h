@@ -237,7 +237,11 @@ INLINE void vec_to_doubles(vec v, wide_vec wide[VL / WIDE]) {
     narrow_vec part[2];
     memcpy(part, &v, sizeof v);
     UNROLL
+#if defined(X86_PREFIX) && VECTOR_BYTES == 64 /* the compiler would convert quarters */
+    for (int i = 0; i < 2; i++) wide[i] = (wide_vec)_mm512_cvtps_pd((__m256)part[i]);
+#else
     for (int i = 0; i < 2; i++) wide[i] = __builtin_convertvector(part[i], wide_vec);
+#endif
 #endif
 }
 /* the same, of float32 the upper half added to the lower one */

@@ -1,6 +1,6 @@
-/* Losses: the loss of every row, and the delta, its derivative by the predictions. Rows that fit into one vector are
- * computed side by side, column after column; the loss of a longer one is summed in double, lane by lane and then over
- * the lanes. NaN in a prediction makes the row's loss and that delta NaN. */
+/* Losses: the loss of every row, and the delta, its derivative by the predictions. Losses of short rows are summed side
+ * by side, column after column; that of a longer one in double, lane by lane and then over the lanes. NaN in a
+ * prediction makes the row's loss and that delta NaN. */
 #ifndef FBP_LOSS_H
 #define FBP_LOSS_H
 
@@ -92,22 +92,58 @@ INLINE vec load_weights(const real *weight, int64_t row, int64_t count) {
     return weight ? load_span(weight, (span_t){row, count}) : vec_set(1);
 }
 
-INLINE void elementwise_columns(const int loss, const int reduction, double parameter, double scale, int64_t rows,
-                                int64_t columns, const real *p, ptrdiff_t p_row, const real *y, ptrdiff_t y_row,
-                                const real *weight, double *row_loss, real *delta, ptrdiff_t delta_row) {
-    const double share = reduction == LOSS_mean ? 1 / (double)columns : 1;
+/* Of short rows: how many are taken at a time, element by element as they lie; only sums ask for rows. */
+enum { SOME_ROWS = 4 * VL, SOME_ELEMENTS = SOME_ROWS * SIDE_BY_SIDE + VL };
+
+/* weight times the sum of the losses of each row; the rows follow each other */
+INLINE void sum_rows_of(const int columns, int64_t rows, const real *loss, const real *weight, double share,
+                        double *row_loss) {
     FOR_EACH_VECTOR_OF_ROWS(rows) {
-        const vec w = load_weights(weight, row, count) * R(share), factor = w * R(scale);
-        vec prediction[ABREAST], target[ABREAST], total = {0};
-        rows_to_lanes(columns, p + row * p_row, p_row, count, prediction);
-        rows_to_lanes(columns, y + row * y_row, y_row, count, target);
-        for (int64_t j = 0; j < columns; j++) {
-            loss_pair l = loss_vec(loss, vec_set(R(parameter)), prediction[j], target[j]);
-            total += l.loss;
-            prediction[j] = factor * l.slope;
+        vec v[ABREAST], total = {0};
+        if (columns == 1 || columns == 2 || (columns == 4 && VL >= 4))
+            load_rows(columns, loss + row * columns, count, v);
+        else
+            rows_to_lanes(columns, loss + row * columns, columns, count, v);
+        UNROLL
+        for (int j = 0; j < columns; j++) total += v[j];
+        store_doubles(row_loss + row, count, load_weights(weight, row, count) * R(share) * total);
+    }
+}
+
+static __attribute__((noinline)) void sum_rows(int columns, int64_t rows, const real *loss, const real *weight,
+                                               double share, double *row_loss) {
+    switch (columns) {
+    case 1: sum_rows_of(1, rows, loss, weight, share, row_loss); break;
+    case 2: sum_rows_of(2, rows, loss, weight, share, row_loss); break;
+    case 4: sum_rows_of(4, rows, loss, weight, share, row_loss); break;
+    default: sum_rows_of(columns, rows, loss, weight, share, row_loss);
+    }
+}
+
+INLINE void elementwise_short_rows(const int loss, const int reduction, double parameter, double scale, int64_t rows,
+                                   int64_t columns, const real *p, ptrdiff_t p_row, const real *y, ptrdiff_t y_row,
+                                   const real *weight, double *row_loss, real *delta, ptrdiff_t delta_row) {
+    const double share = reduction == LOSS_mean ? 1 / (double)columns : 1;
+    const int dense = p_row == columns && y_row == columns && (!delta || delta_row == columns);
+    _Alignas(64) real losses[SOME_ELEMENTS], factors[SOME_ELEMENTS];
+    for (int64_t first = 0, count; first < rows; first += count) {
+        count = rows - first < SOME_ROWS ? rows - first : SOME_ROWS;
+        const int64_t together = dense ? count : 1; /* rows in a walk */
+        for (int64_t e = 0; weight && e < count * columns; e++)
+            factors[e] = weight[first + e / columns] * R(share) * R(scale);
+        for (int64_t i = 0; i < count; i += together) {
+            const int64_t row = first + i;
+            real *const out = losses + i * columns;
+            FOR_EACH_SPAN(together * columns) {
+                loss_pair l = loss_vec(loss, vec_set(R(parameter)), load_span(p + row * p_row, span),
+                                       load_span(y + row * y_row, span));
+                const vec factor =
+                    weight ? vec_load(factors + i * columns + span.offset) : vec_set(R(share)) * R(scale);
+                vec_store(out + span.offset, l.loss); /* what is too much, the next one writes over */
+                if (delta) store_span(delta + row * delta_row, span, factor * l.slope);
+            }
         }
-        if (delta) lanes_to_rows(columns, delta + row * delta_row, delta_row, count, prediction);
-        store_doubles(row_loss + row, count, w * total);
+        sum_rows((int)columns, count, losses, weight ? weight + first : NULL, share, row_loss + first);
     }
 }
 
@@ -115,14 +151,14 @@ static void elementwise_loss(int loss, double parameter, double scale, int64_t r
                              const void *prediction, ptrdiff_t prediction_row, const void *target, ptrdiff_t target_row,
                              const void *weight, double *row_loss, void *delta, ptrdiff_t delta_row) {
     switch (loss) {
-#define LOSS(name, reduction)                                                                              \
-    case FBP_##name:                                                                                       \
-        if (columns <= SIDE_BY_SIDE)                                                                       \
-            elementwise_columns(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction, \
-                                prediction_row, target, target_row, weight, row_loss, delta, delta_row);   \
-        else                                                                                               \
-            elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction,    \
-                             prediction_row, target, target_row, weight, row_loss, delta, delta_row);      \
+#define LOSS(name, reduction)                                                                                 \
+    case FBP_##name:                                                                                          \
+        if (columns <= SIDE_BY_SIDE)                                                                          \
+            elementwise_short_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction, \
+                                   prediction_row, target, target_row, weight, row_loss, delta, delta_row);   \
+        else                                                                                                  \
+            elementwise_rows(FBP_##name, LOSS_##reduction, parameter, scale, rows, columns, prediction,       \
+                             prediction_row, target, target_row, weight, row_loss, delta, delta_row);         \
         break;
 #include "../kinds.def"
     }

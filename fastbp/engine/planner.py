@@ -153,11 +153,11 @@ def build(
     )
 
 
-# Rows of a block: ten tiles of the matrix product, and the activations of a small net fit the second-level
-# cache.
-BLOCK_ROWS = 140
+# Rows of a block: whole tiles of the matrix product (14 rows) and whole vectors of rows side by side (16), and the
+# activations of a small net fit the second-level cache.
+BLOCK_ROWS = 224
 # Fewer blocks than this are too few to deal out.
-FEWEST_BLOCKS = 8
+FEWEST_BLOCKS = 5
 # Enough for as many threads as will ever share so small a net; each costs a copy of the gradients.
 MOST_LANES = 32
 # Elements of a gradient that a lane adds to block after block: they must stay in the first-level cache.
