@@ -201,6 +201,26 @@ def test_certain_and_wrong_is_finite(name, engine, dtype):
     np.testing.assert_allclose(model.layers[-2].bias_grad, [0.5, -0.5] if y.ndim == 2 else [1, -1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [64, 67, 150])
+@pytest.mark.parametrize("outputs", range(1, 8))
+def test_many_short_rows(outputs, rows, weighted, engine, dtype):
+    """More than are taken at a time: each row has its own weight, and its own share of the gradient."""
+    rng = np.random.default_rng(rows)
+    model = fastbp.Sequential(
+        [Dense(outputs)], MeanSquaredError(), SGD(0.0), input_size=INPUTS, dtype=dtype, seed=0
+    )
+    x, y = rng.normal(size=(rows, INPUTS)), rng.normal(size=(rows, outputs))
+    weight = rng.uniform(0.1, 2, rows) if weighted else np.ones(rows)
+    error = x @ model.layers[0].weight.T + model.layers[0].bias - y
+    loss = model.train_on_batch(x, y, sample_weight=weight if weighted else None)
+    rtol = {"float32": 1e-4, "float64": 1e-10}[dtype]
+    assert loss == pytest.approx(np.average(np.mean(error**2, axis=1), weights=weight), rel=rtol)
+    delta = 2 / outputs * error * (weight / weight.sum())[:, None]
+    np.testing.assert_allclose(model.layers[0].weight_grad, delta.T @ x, rtol=rtol, atol=rtol * 0.1)
+    np.testing.assert_allclose(model.layers[0].bias_grad, delta.sum(axis=0), rtol=rtol, atol=rtol * 0.1)
+
+
 @pytest.mark.parametrize("outputs", [2, 5])
 @pytest.mark.parametrize(
     "name",
