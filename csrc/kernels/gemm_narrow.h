@@ -38,11 +38,11 @@ INLINE void store_columns(const int n, const vec column[FBP_NARROW], int rows, i
     for (int j = 0; j < n; j++) c[j] = accumulate ? c[j] + lines[r * n + j] : lines[r * n + j];
 }
 
-/* Of VL rows of A, given as columns, the first `terms` columns by as many rows of B */
-INLINE void add_narrow(const int n, const vec x[VL], int64_t terms, const real *b, ptrdiff_t b_row, ptrdiff_t b_column,
-                       vec acc[FBP_NARROW]) {
+/* Of VL rows of A, given as columns, the first `terms` columns, HALF at most, by as many rows of B */
+INLINE void add_narrow(const int n, const vec x[HALF], int64_t terms, const real *b, ptrdiff_t b_row,
+                       ptrdiff_t b_column, vec acc[FBP_NARROW]) {
     UNROLL
-    for (int q = 0; q < VL; q++, b += b_row) {
+    for (int q = 0; q < HALF; q++, b += b_row) {
         if (q >= terms) break;
         ONE_REGISTER(b); /* or the compiler keeps the addresses of all rows, on the stack */
         UNROLL
@@ -51,25 +51,32 @@ INLINE void add_narrow(const int n, const vec x[VL], int64_t terms, const real *
 }
 
 /* `rows` rows of A, VL at most, by n columns of B, one vector for each column; the sum is cut
- * every KC terms, as in gemm.c. */
+ * every KC terms, as in gemm.c. Half a square at a time: while its products wait for each other, the next half is
+ * transposed. */
 INLINE void narrow_rows(const int n, const fbp_product *g, const real *a, int rows, vec total[FBP_NARROW]) {
     const real *b = g->b;
     const ptrdiff_t b_row = g->b_row, b_column = g->b_column;
     vec acc[FBP_NARROW];
     UNROLL
     for (int j = 0; j < n; j++) total[j] = acc[j] = (vec){0};
-    for (int64_t p = 0; p < g->k; p += VL, b += VL * b_row) {
-        const int64_t terms = g->k - p;
-        vec x[VL];
-        load_transposed(a + p, g->a_row, rows, terms, x);
+    for (int64_t p = 0; p < g->k; p += VL) {
+        real copied[VL * VL];
+        ptrdiff_t row = g->a_row;
+        const real *square = as_square(a + p, &row, rows, g->k - p, copied);
         if (p > 0 && p % KC == 0) {
             UNROLL
             for (int j = 0; j < n; j++) total[j] += acc[j], acc[j] = (vec){0};
         }
-        if (terms >= VL)
-            add_narrow(n, x, VL, b, b_row, b_column, acc);
-        else
-            add_narrow(n, x, terms, b, b_row, b_column, acc);
+        UNROLL
+        for (int first = 0; first < VL; first += HALF, b += HALF * b_row) {
+            const int64_t terms = g->k - p - first;
+            vec x[HALF];
+            load_transposed_half(square + first, row, x);
+            if (terms >= HALF)
+                add_narrow(n, x, HALF, b, b_row, b_column, acc);
+            else
+                add_narrow(n, x, terms, b, b_row, b_column, acc);
+        }
     }
     UNROLL
     for (int j = 0; j < n; j++) total[j] += acc[j];

@@ -48,23 +48,21 @@ INLINE void transpose_in_lanes(vec v[LANE]) {
     v[LANE - 2] = SHUFFLE(high, next_high, TWOS_LOW), v[LANE - 1] = SHUFFLE(high, next_high, TWOS_HIGH);
 }
 
-INLINE void load_transposed_square(const real *p, ptrdiff_t row, vec r[VL]) {
+/* HALF columns of VL rows, the elements that p points to and those behind them in each row */
+INLINE void load_transposed_half(const real *p, ptrdiff_t row, vec r[HALF]) {
+    vec v[HALF];
+    const real *low = p, *high = low + HALF * row;
     UNROLL
-    for (int first = 0; first < VL; first += HALF) { /* column */
-        vec v[HALF];
-        const real *low = p + first, *high = low + HALF * row;
-        UNROLL
-        for (int i = 0; i < HALF; i++, low += row, high += row) {
-            __asm__("" : "+r"(low), "+r"(high)); /* or the compiler keeps all these addresses, on the stack */
-            v[i] = load_halves(low, high);
-        }
-        UNROLL
-        for (int i = 0; i < HALF; i += LANE) transpose_in_lanes(v + i);
-        UNROLL
-        for (int i = 0; i < LANE; i++) {
-            r[first + i] = LANES < 4 ? v[i] : SHUFFLE(v[i], v[HALF - LANE + i], EVEN_LANES);
-            if (LANES == 4) r[first + LANE + i] = SHUFFLE(v[i], v[HALF - LANE + i], ODD_LANES);
-        }
+    for (int i = 0; i < HALF; i++, low += row, high += row) {
+        __asm__("" : "+r"(low), "+r"(high)); /* or the compiler keeps all these addresses, on the stack */
+        v[i] = load_halves(low, high);
+    }
+    UNROLL
+    for (int i = 0; i < HALF; i += LANE) transpose_in_lanes(v + i);
+    UNROLL
+    for (int i = 0; i < LANE; i++) {
+        r[i] = LANES < 4 ? v[i] : SHUFFLE(v[i], v[HALF - LANE + i], EVEN_LANES);
+        if (LANES == 4) r[LANE + i] = SHUFFLE(v[i], v[HALF - LANE + i], ODD_LANES);
     }
 }
 
@@ -72,15 +70,21 @@ INLINE vec load_columns(const real *p, int64_t n) {
     return n >= VL ? vec_load(p) : n > 0 ? vec_load_part(p, (int)n) : (vec){0};
 }
 
+/* Where `rows` x `columns` elements lie as a part of a square of them: in place, or copied if less is there; the others
+ * are 0 then. */
+INLINE const real *as_square(const real *p, ptrdiff_t *row, int64_t rows, int64_t columns, real square[VL * VL]) {
+    if (rows >= VL && columns >= VL) return p;
+    for (int i = 0; i < VL; i++) vec_store(square + i * VL, i < rows ? load_columns(p + i * *row, columns) : (vec){0});
+    *row = VL;
+    return square;
+}
+
 /* what is not there, beyond `rows` and `columns`, is 0 */
 INLINE void load_transposed(const real *p, ptrdiff_t row, int64_t rows, int64_t columns, vec r[VL]) {
     real square[VL * VL];
-    if (rows < VL || columns < VL) {
-        for (int i = 0; i < VL; i++)
-            vec_store(square + i * VL, i < rows ? load_columns(p + i * row, columns) : (vec){0});
-        p = square, row = VL;
-    }
-    load_transposed_square(p, row, r);
+    p = as_square(p, &row, rows, columns, square);
+    UNROLL
+    for (int first = 0; first < VL; first += HALF) load_transposed_half(p + first, row, r + first);
 }
 
 #endif
