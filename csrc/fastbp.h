@@ -147,6 +147,9 @@ typedef struct {
 int fbp_program_run(fbp_program *program, const fbp_request *request, fbp_result *result);
 
 /* ---- the order of samples (shuffle.c) ---- */
+/* Where the places first .. first + count of 0 .. n go in the permutation that follows from the key; the team shares
+ * them. */
+void fbp_permutation(const fbp_kernels *kernels, uint64_t key, int64_t n, int64_t first, int64_t count, int64_t *order);
 /* Fisher and Yates' shuffle, drawing as NumPy's RandomState.shuffle does: `draw` gives 32 random bits, of which as many
  * as the last place has are taken, and taken anew while they are beyond it. n <= 2^32. */
 void fbp_shuffle(int64_t n, int64_t *values, uint32_t (*draw)(void *), void *generator);

@@ -133,6 +133,9 @@ cdef extern from "fastbp.h":
 
     int fbp_program_run(fbp_program *program, const fbp_request *request, fbp_result *result) nogil
 
+    void fbp_permutation(
+        const fbp_kernels *kernels, uint64_t key, int64_t n, int64_t first, int64_t count, int64_t *order
+    ) nogil
     void fbp_shuffle(
         int64_t n, int64_t *values, uint32_t (*draw)(void *) noexcept nogil, void *generator
     ) nogil

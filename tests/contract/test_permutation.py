@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp.engine import backend, random
 from fastbp.order import batch_order
 
@@ -32,6 +33,14 @@ def test_parts_agree(engine, n):
         for count in (0, 1, 15, 16, 17, 64, 127, 128, 129, 131):
             expected = random.permutation(5, n, first, count)
             np.testing.assert_array_equal(part(engine, 5, n, first, count), expected)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1000, 2**24 + 1])
+def test_a_team_shares_it(engine, n, threads):
+    fastbp.set_num_threads(threads)
+    first = max(0, n - 500)
+    np.testing.assert_array_equal(part(engine, 3, n, first, n - first), random.permutation(3, n, first))
 
 
 def test_what_does_not_fit_is_refused(engine):

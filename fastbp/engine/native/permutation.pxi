@@ -14,4 +14,4 @@ def permutation(uint64_t key, int64_t n, order, int64_t first=0):
         raise ValueError(f"order: expected at most {n} - {first} elements, got {count}")
     if count > 0:
         with nogil:
-            kernels.permutation(key, n, first, count, <int64_t *>held.view.buf)
+            fbp_permutation(kernels, key, n, first, count, <int64_t *>held.view.buf)
