@@ -188,22 +188,10 @@ static void run(const fbp_gemm *g, char *scratch) {
         run_blocks(g, scratch);
 }
 
-void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
-    if (!gemm->m || !gemm->n) return;
-    if (member->size == 1) {
-        run(gemm, member->scratch);
-        return;
-    }
+/* some rows and columns of C */
+static void run_part(const fbp_gemm *gemm, fbp_range rows, fbp_range columns, char *scratch) {
     fbp_gemm g = *gemm;
     const ptrdiff_t element = (ptrdiff_t)g.kernels->element;
-    /* columns first, because members that share rows would pack the same part of B */
-    const int64_t most =
-        g.whole_rows ? (g.m + SHARED_ROWS - 1) / SHARED_ROWS : (g.n + g.kernels->group - 1) / g.kernels->group;
-    const int first = (int)smaller(member->size, most), second = member->size / first;
-    if (member->index >= first * second) return;
-    const int across = g.whole_rows ? second : first, down = g.whole_rows ? first : second;
-    const fbp_range columns = fbp_share(g.n, g.kernels->vector, across, member->index % across);
-    const fbp_range rows = fbp_share(g.m, 1, down, member->index / across);
     fbp_epilogue epilogue;
     if (g.epilogue) {
         epilogue = *g.epilogue;
@@ -219,7 +207,31 @@ void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member) {
         g.a = (const char *)g.a + rows.begin * g.a_row * element;
     g.b = (const char *)g.b + columns.begin * g.b_column * element;
     g.c = (char *)g.c + (rows.begin * g.c_row + columns.begin) * element;
-    if (g.m && g.n) run(&g, member->scratch);
+    if (g.m && g.n) run(&g, scratch);
+}
+
+void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
+    if (!g->m || !g->n) return;
+    if (member->size == 1) {
+        run(g, member->scratch);
+        return;
+    }
+    /* columns first, because members that share rows would pack the same part of B */
+    const int64_t most =
+        g->whole_rows ? (g->m + SHARED_ROWS - 1) / SHARED_ROWS : (g->n + g->kernels->group - 1) / g->kernels->group;
+    const int first = (int)smaller(member->size, most), second = member->size / first;
+    if (member->index >= first * second) return;
+    const int across = g->whole_rows ? second : first, down = g->whole_rows ? first : second;
+    const int64_t even = g->n / g->kernels->vector / across * g->kernels->vector;
+    if (down == 1 && even * across < g->n && even > 0 && g->m >= across * SHARED_ROWS) {
+        /* columns that would be one more vector for some: all share their rows */
+        run_part(g, (fbp_range){0, g->m}, (fbp_range){member->index * even, (member->index + 1) * even},
+                 member->scratch);
+        run_part(g, fbp_share(g->m, 1, across, member->index), (fbp_range){across * even, g->n}, member->scratch);
+        return;
+    }
+    run_part(g, fbp_share(g->m, 1, down, member->index / across),
+             fbp_share(g->n, g->kernels->vector, across, member->index % across), member->scratch);
 }
 
 static void matmul_member(void *gemm, const fbp_member *member) { fbp_gemm_share(gemm, member); }

@@ -90,6 +90,24 @@ def test_any_number_of_threads(transpose_a, transpose_b, engine, dtype, rng):
         assert len(found) == 1, f"({m}, {k}) times ({k}, {n})"
 
 
+@pytest.mark.parametrize("rows", [28, 61])
+def test_columns_that_do_not_come_out_even(rows, engine, dtype, rng):
+    """Members share the rows of a vector that only some of them would have."""
+    vector = engine.edges(dtype)["vector"]
+    widths = (11, 5 * vector + 2, 7 * vector - 1, 9 * vector)
+    x, dy = rng.normal(size=(rows, widths[0])), rng.normal(size=(rows, widths[-1]))
+    found = set()
+    for size in (*engine.teams, 3) if engine.native else (1, 1):
+        fastbp.set_num_threads(size)
+        model = fastbp.Sequential(
+            [Dense(width, "tanh") for width in widths[1:]], input_size=widths[0], dtype=dtype, seed=0
+        )
+        y = model.forward(x)
+        dx = model.backward(dy)
+        found.add((y.tobytes(), dx.tobytes(), model.gradients.tobytes()))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(("transpose_a", "transpose_b"), TRANSPOSED)
 def test_nan_and_infinity_propagate(transpose_a, transpose_b, engine, dtype):
     for m, n, k in [(3, 5, 2), (13, 25, 9), (30, 49, 300)]:
