@@ -222,12 +222,13 @@ void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
     const int first = (int)smaller(member->size, most), second = member->size / first;
     if (member->index >= first * second) return;
     const int across = g->whole_rows ? second : first, down = g->whole_rows ? first : second;
+    /* Columns that would be one more vector for some: all share their rows. (On Intel's processors it costs more to
+     * read what other cores wrote.) */
     const int64_t even = g->n / g->kernels->vector / across * g->kernels->vector;
-    if (down == 1 && even * across < g->n && even > 0 && g->m >= across * SHARED_ROWS) {
-        /* columns that would be one more vector for some: all share their rows */
-        run_part(g, (fbp_range){0, g->m}, (fbp_range){member->index * even, (member->index + 1) * even},
-                 member->scratch);
-        run_part(g, fbp_share(g->m, 1, across, member->index), (fbp_range){across * even, g->n}, member->scratch);
+    if (down == 1 && even * across < g->n && even > 0 && g->m >= across * SHARED_ROWS && !fbp_is_intel()) {
+        const fbp_range mine = {member->index * even, (member->index + 1) * even}, rest = {across * even, g->n};
+        run_part(g, (fbp_range){0, g->m}, mine, member->scratch);
+        run_part(g, fbp_share(g->m, 1, across, member->index), rest, member->scratch);
         return;
     }
     run_part(g, fbp_share(g->m, 1, down, member->index / across),

@@ -91,7 +91,7 @@ def test_any_number_of_threads(transpose_a, transpose_b, engine, dtype, rng):
 
 
 @pytest.mark.parametrize("rows", [28, 61])
-def test_columns_that_do_not_come_out_even(rows, engine, dtype, rng):
+def test_columns_that_do_not_come_out_even(rows, maker, engine, dtype, rng):
     """Members share the rows of a vector that only some of them would have."""
     vector = engine.edges(dtype)["vector"]
     widths = (11, 5 * vector + 2, 7 * vector - 1, 9 * vector)
