@@ -45,6 +45,7 @@ class Network(CompiledNetwork):
         progress: Callable[[int], None],
         pace: Pace,
         sums: Sums,
+        unread: bool = False,
     ) -> Sums:
         """Do a step for each batch, and stop once the loss is not finite.
 
@@ -63,6 +64,8 @@ class Network(CompiledNetwork):
             The same for all calls with batches of one size.
         sums : (float, float)
             What this method returned for the samples before; zeros at the beginning of an epoch.
+        unread : bool
+            Whether other steps follow before anybody can read the gradients of the last batch.
 
         Returns
         -------
@@ -96,7 +99,7 @@ class Network(CompiledNetwork):
                     count,
                     learning_rates=self._rates(-(-count // batch_size)),
                     training=True,
-                    goes_on=first + count < rows,
+                    goes_on=unread or first + count < rows,
                     totals=sums,
                     **arenas,
                 )

@@ -241,6 +241,8 @@ class Training:
             order = batch_order(rows, self.shuffle, self.model._rng, size)
         if not network.optimizer.kind:  # it runs the network itself, with all samples together
             size = rows
+        # Arrays without callbacks: nothing of the user's runs before the next epoch begins.
+        unread = not hooks.callbacks and part is self.samples and cursor.epoch + 1 < self.epochs
         # What runs without Python: all, or what lies between two checkpoints, or a batch.
         count = size * (1 if hooks.per_batch else saved_after or rows)
         while cursor.position < rows and not (hooks.per_batch and self.model.stop_training):
@@ -251,7 +253,7 @@ class Training:
             places = None if outputs is None else outputs[begin:end]
             self.watch.begin()
             cursor.sums = network.train_epoch(
-                part, turns, size, places, self.progress.advance, self.pace, cursor.sums
+                part, turns, size, places, self.progress.advance, self.pace, cursor.sums, unread
             )
             if self.watch.sees_fault(cursor.sums):
                 self.fault = self.watch.describe_fault(part, turns, size, cursor.batch)

@@ -92,7 +92,7 @@ INLINE vec load_weights(const real *weight, int64_t row, int64_t count) {
     return weight ? load_span(weight, (span_t){row, count}) : vec_set(1);
 }
 
-/* Of short rows: how many are taken at a time, element by element as they lie; only sums ask for rows. */
+/* Rows that do not fill a vector are computed as they lie, some at a time; only their sums ask which is which. */
 enum { SOME_ROWS = 4 * VL, SOME_ELEMENTS = SOME_ROWS * SIDE_BY_SIDE + VL };
 
 /* weight times the sum of the losses of each row; the rows follow each other */
@@ -129,8 +129,9 @@ INLINE void elementwise_short_rows(const int loss, const int reduction, double p
     for (int64_t first = 0, count; first < rows; first += count) {
         count = rows - first < SOME_ROWS ? rows - first : SOME_ROWS;
         const int64_t together = dense ? count : 1; /* rows in a walk */
-        for (int64_t e = 0; weight && e < count * columns; e++)
-            factors[e] = weight[first + e / columns] * R(share) * R(scale);
+        for (int64_t i = 0; weight && i < count; i++)
+            for (int64_t j = 0; j < columns; j++)
+                factors[i * columns + j] = weight[first + i] * R(share) * R(scale);
         for (int64_t i = 0; i < count; i += together) {
             const int64_t row = first + i;
             real *const out = losses + i * columns;

@@ -5,6 +5,7 @@ import pytest
 
 import fastbp
 from fastbp import constraints, optimizers, regularizers, schedules
+from fastbp.callbacks import Callback
 from fastbp.layers import Dense, Dropout
 
 TRAIN = ("gather", "gather_targets", "forward", "loss", "backward", "update")
@@ -144,12 +145,22 @@ def test_layers(engine, dtype, options):
     assert same_bits(together, alone)
 
 
-def test_fit_leaves_the_gradients_of_its_last_batch(engine, dtype):
-    """However it calls the engine, and as train_on_batch does."""
+@pytest.mark.parametrize("callbacks", [False, True])
+def test_fit_leaves_the_gradients_of_its_last_batch(engine, dtype, callbacks):
+    """However it calls the engine, and as train_on_batch does; with callbacks those of each epoch."""
     rng = np.random.default_rng(5)
     X, y = rng.normal(size=(64, 40)), rng.normal(size=(64, 2))
     model, other = make(dtype), make(dtype)
-    model.fit(X, y, batch_size=16, epochs=1, shuffle=False)
-    for first in range(0, 64, 16):
-        other.train_on_batch(X[first : first + 16], y[first : first + 16])
+    seen, expected = [], []
+
+    class Reads(Callback):
+        def on_epoch_end(self, epoch, logs):
+            seen.append(model.gradients.copy())
+
+    model.fit(X, y, batch_size=16, epochs=3, shuffle=False, callbacks=[Reads()] if callbacks else [])
+    for _ in range(3):
+        for first in range(0, 64, 16):
+            other.train_on_batch(X[first : first + 16], y[first : first + 16])
+        expected.append(other.gradients.copy())
     assert same_bits([model.gradients, model.parameters], [other.gradients, other.parameters])
+    assert same_bits(seen, expected if callbacks else [])
