@@ -149,6 +149,7 @@ INLINE void last_columns(const int end, const int walk, const int rows, const in
                          ptrdiff_t b_step, const fbp_epilogue *e, int64_t i0, int64_t j0,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
     const int derivative = is_derivative(end), biased = end == BIASED || end == BIASED_RELU;
+    const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
     const real *bias = biased ? (const real *)e->bias + j0 : NULL;
     const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
     const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
@@ -161,7 +162,8 @@ INLINE void last_columns(const int end, const int walk, const int rows, const in
     for (int v = 0; v < vectors; v++) last[v] = vec_load(b + b_step + v * VL);
     UNROLL
     for (int i = 0; i < rows; i++, out += out_row, saved += saved_row) {
-        const vec first = vec_set(*element(walk, &at, 0, i)), second = vec_set(*element(walk, &after, 0, i));
+        const vec first = vec_set(*element(walk, &at, 0, i));
+        const vec second = vec_set(*element(walk, along_columns ? &after : &at, !along_columns, i));
         ONE_REGISTER(b); /* there are registers for one row of B, the other one is read from memory */
         UNROLL
         for (int v = 0; v < vectors; v++) {

@@ -153,8 +153,8 @@ def build(
     )
 
 
-# Rows of a block: whole tiles of the matrix product (14 rows) and whole vectors of rows side by side (16), and the
-# activations of a small net fit the second-level cache.
+# Rows of a block: whole tiles of the matrix product (14 rows), whole vectors of rows side by side (16), and
+# the activations of a small net fit the second-level cache.
 BLOCK_ROWS = 224
 # Fewer blocks than this are too few to deal out.
 FEWEST_BLOCKS = 5
