@@ -130,8 +130,7 @@ INLINE void elementwise_short_rows(const int loss, const int reduction, double p
         count = rows - first < SOME_ROWS ? rows - first : SOME_ROWS;
         const int64_t together = dense ? count : 1; /* rows in a walk */
         for (int64_t i = 0; weight && i < count; i++)
-            for (int64_t j = 0; j < columns; j++)
-                factors[i * columns + j] = weight[first + i] * R(share) * R(scale);
+            for (int64_t j = 0; j < columns; j++) factors[i * columns + j] = weight[first + i] * R(share) * R(scale);
         for (int64_t i = 0; i < count; i += together) {
             const int64_t row = first + i;
             real *const out = losses + i * columns;
