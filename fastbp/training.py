@@ -241,7 +241,7 @@ class Training:
             order = batch_order(rows, self.shuffle, self.model._rng, size)
         if not network.optimizer.kind:  # it runs the network itself, with all samples together
             size = rows
-        # Arrays without callbacks: nothing of the user's runs before the next epoch begins.
+        # Only callbacks, and what yields the parts of a stream, may look at the model between two epochs.
         unread = not hooks.callbacks and part is self.samples and cursor.epoch + 1 < self.epochs
         # What runs without Python: all, or what lies between two checkpoints, or a batch.
         count = size * (1 if hooks.per_batch else saved_after or rows)

@@ -20,6 +20,7 @@
 /* Rows of memory are rows of A or its columns, equally far apart or, like samples in random order, listed. */
 enum { ROWS, COLUMNS, LISTED_ROWS, LISTED_COLUMNS, WALKS };
 INLINE int walk_of(const fbp_block *g) { return (g->a_step != 1 ? COLUMNS : ROWS) + (g->rows ? LISTED_ROWS : 0); }
+INLINE int goes_along_columns(const int walk) { return walk == COLUMNS || walk == LISTED_COLUMNS; }
 
 /* Rows that lie far apart: four pointers reach 14 of them by the factors that an address can have. Left to itself the
  * compiler multiplies the distance of two rows by every number and keeps the products on the stack. */

@@ -88,7 +88,7 @@ INLINE void multiply_add(const int walk, const int rows, const int vectors, cons
 INLINE void turns(const int packed, const int each, const int walk, const int rows, const int vectors, int64_t count,
                   column *at, const char **b_row, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step,
                   vec acc[MAX_TILE_ROWS][VECTORS]) {
-    const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
+    const int along_columns = goes_along_columns(walk);
     const int columns = along_columns ? 2 : TURN, rows_of_b = packed ? TURN : 2;
     const char *b = *b_row;
     for (; count > 0; count--) {
@@ -149,7 +149,7 @@ INLINE void last_columns(const int end, const int walk, const int rows, const in
                          ptrdiff_t b_step, const fbp_epilogue *e, int64_t i0, int64_t j0,
                          vec acc[MAX_TILE_ROWS][VECTORS], real *out, ptrdiff_t out_row) {
     const int derivative = is_derivative(end), biased = end == BIASED || end == BIASED_RELU;
-    const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
+    const int along_columns = goes_along_columns(walk);
     const real *bias = biased ? (const real *)e->bias + j0 : NULL;
     const ptrdiff_t saved_row = derivative ? e->saved_row : 0;
     const real *saved = derivative ? (const real *)e->saved + i0 * saved_row + j0 : NULL;
@@ -249,7 +249,7 @@ enum { BRIEF = -1, COPYING = -2 };
 INLINE void tile(const int end, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
                  int columns) {
-    const int along_columns = walk == COLUMNS || walk == LISTED_COLUMNS;
+    const int along_columns = goes_along_columns(walk);
     /* a register of its own only where the addresses of A need few */
     const ptrdiff_t step = along_columns ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
     vec acc[MAX_TILE_ROWS][VECTORS];

@@ -100,7 +100,7 @@ INLINE void sum_rows_of(const int columns, int64_t rows, const real *loss, const
                         double *row_loss) {
     FOR_EACH_VECTOR_OF_ROWS(rows) {
         vec v[ABREAST], total = {0};
-        if (columns == 1 || columns == 2 || (columns == 4 && VL >= 4))
+        if (is_shuffled(columns, columns))
             load_rows(columns, loss + row * columns, count, v);
         else
             rows_to_lanes(columns, loss + row * columns, columns, count, v);
