@@ -24,6 +24,10 @@ enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static int full_group(const fbp_kernels *k) { return k->vectors[fbp_is_intel()]; }
+
+int64_t fbp_gemm_group(const fbp_kernels *k) { return (int64_t)full_group(k) * k->vector; }
+
 static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->nc + k->vector) * k->element; }
 
 /* of a narrow product, transposed */
@@ -60,9 +64,10 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
     const int intel = fbp_is_intel();
+    const int64_t group = fbp_gemm_group(kernels), nc = kernels->nc / group * group;
     const int dear = g->b_row * element >= TWO_PAGES && intel;
     const int64_t few = dear ? smaller(FEW_ROWS, kernels->in_place) : kernels->in_place;
-    const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > kernels->group);
+    const int pack_b = g->b_column != 1 || !g->b_padded || (g->m > few && g->n > group);
     /* mc rows, of a shallower product as many more; cut evenly, since a rest of a few would read all of B once more */
     int64_t mc = g->m;
     if (g->m > kernels->mc) {
@@ -77,7 +82,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
     const int by_groups = pack_b && (g->b_column != 1 || kernels->by_groups);
 
-    fbp_block block = {.a_row = g->a_row,
+    fbp_block block = {.vectors = full_group(kernels),
+                       .a_row = g->a_row,
                        .a_step = g->a_step,
                        .brief = intel,
                        .far_rows = g->a_step * element > HALF_A_PAGE && intel,
@@ -86,18 +92,18 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
                        .kept = mc < g->m,
                        .ahead = g->ahead,
                        .step = g->step};
-    for (int64_t j = 0; j < g->n; j += kernels->nc) {
-        block.n = smaller(kernels->nc, g->n - j);
+    for (int64_t j = 0; j < g->n; j += nc) {
+        block.n = smaller(nc, g->n - j);
         /* an empty sum (k == 0) still passes once, for the epilogue */
         for (int64_t p = 0; p == 0 || p < g->k; p += kernels->kc) {
             block.k = smaller(kernels->kc, g->k - p);
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
-            if (pack_b && !by_groups) kernels->pack(block.k, block.n, b, g->b_row, scratch);
+            if (pack_b && !by_groups) kernels->pack(block.vectors, block.k, block.n, b, g->b_row, scratch);
             block.b = pack_b ? scratch : b;
             block.b_row = g->b_row, block.b_column = g->b_column;
             block.b_step = pack_b ? 0 : g->b_row;
-            const int copies_a = kernels->panels && g->a_step != 1 && block.k >= kernels->panels &&
-                                 block.n >= PANEL_GROUPS * kernels->group;
+            const int copies_a =
+                kernels->panels && g->a_step != 1 && block.k >= kernels->panels && block.n >= PANEL_GROUPS * group;
             block.panels = copies_a ? scratch + panels_offset(kernels) : NULL;
             block.accumulate = p > 0 || g->accumulate;
             block.ask_for_c = p > 0 || far;
@@ -217,8 +223,8 @@ void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
         return;
     }
     /* columns first, because members that share rows would pack the same part of B */
-    const int64_t most =
-        g->whole_rows ? (g->m + SHARED_ROWS - 1) / SHARED_ROWS : (g->n + g->kernels->group - 1) / g->kernels->group;
+    const int64_t group = fbp_gemm_group(g->kernels);
+    const int64_t most = g->whole_rows ? (g->m + SHARED_ROWS - 1) / SHARED_ROWS : (g->n + group - 1) / group;
     const int first = (int)smaller(member->size, most), second = member->size / first;
     if (member->index >= first * second) return;
     const int across = g->whole_rows ? second : first, down = g->whole_rows ? first : second;

@@ -25,6 +25,8 @@ typedef struct {
     int whole_rows;               /* members share the rows of C, not its columns */
 } fbp_gemm;
 
+/* Columns of a full column group. */
+int64_t fbp_gemm_group(const fbp_kernels *kernels);
 /* Bytes of scratch that each member of a team needs. */
 size_t fbp_gemm_scratch(const fbp_kernels *kernels);
 /* This member's share of C; every element is computed whole by one member, in an order that k alone sets. */

@@ -50,12 +50,16 @@ static void pack_group(int64_t k, int64_t n, int vectors, const real *b, ptrdiff
             pack_square(b + i * b_column + p, b_column, n - i, k - p, out + p * width, width);
 }
 
-static void pack(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *packed) {
-    for (int64_t j = 0; j < n;) {
-        const int vectors = group_vectors((n - j + VL - 1) / VL);
-        pack_group(k, n - j, vectors, (const real *)b + j, b_row, 1, (real *)packed + j * k, vectors * VL);
-        j += vectors * VL;
-    }
+/* Some rows of all groups, then the next ones: each row lies in a page of its own, and few of them are at hand. */
+enum { PACKED_ROWS = 16 };
+static void pack(int full, int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *packed) {
+    for (int64_t p = 0; p < k; p += PACKED_ROWS)
+        for (int64_t j = 0, width; j < n; j += width) {
+            const int vectors = group_vectors(full, (n - j + VL - 1) / VL);
+            width = (int64_t)vectors * VL;
+            pack_group(k - p < PACKED_ROWS ? k - p : PACKED_ROWS, n - j, vectors, (const real *)b + p * b_row + j,
+                       b_row, 1, (real *)packed + j * k + p * width, width);
+        }
 }
 
 /* Where the group of B is that begins with column j. Where tiles read one and copy the next, two lie there by turns,
@@ -64,7 +68,7 @@ enum { BETWEEN_ROOMS = 2048 / sizeof(real) };
 INLINE const real *group_of(const fbp_block *g, int64_t j, int copying) {
     if (g->b_step) return (const real *)g->b + j;
     if (!g->unpacked || g->kept) return (const real *)g->b + j * g->k;
-    return (const real *)g->b + copying * (j / GROUP % 2) * (g->k * GROUP + BETWEEN_ROOMS);
+    return (const real *)g->b + copying * (j / COPY_GROUP % 2) * (g->k * COPY_GROUP + BETWEEN_ROOMS);
 }
 
 /* What tiles leave unfinished is finished while it is in the first-level cache, with the elements of A beside it. */
@@ -75,7 +79,8 @@ typedef struct {
     int64_t first, width, tiles; /* column, columns with padding, tiles one below the other */
     const real *b, *next;        /* the group; what the next one will be read or packed from */
     ptrdiff_t b_step;
-    int halvings;   /* of the next one, for tiles to ask for */
+    int64_t parts;  /* of the next one, for tiles to ask for: a power of two, or the lines of a row */
+    int halvings;   /* their logarithm, if it is one */
     int64_t copied; /* columns of the next one that these tiles copy */
 } column_group;
 
@@ -95,7 +100,7 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
     (void)i, (void)rows, (void)copying;
     const ptrdiff_t own = group->b_step * (ptrdiff_t)sizeof(real), unpacked = g->b_row * (ptrdiff_t)sizeof(real);
     const ptrdiff_t row = g->b_step ? own : g->unpacked && g->b_column == 1 ? unpacked : FBP_CACHE_LINE;
-    const int64_t part = t - (group->tiles - ((int64_t)1 << group->halvings));
+    const int64_t part = t - (group->tiles - group->parts);
     question q = {.ahead = (const char *)group->b + AHEAD * own, .step = TURN * own};
     if (t > 0 && part >= 0) {
         q = (question){(const char *)group->next + part * (g->k >> group->halvings) * row, row, 1};
@@ -108,13 +113,13 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
 #else
 /* The first tile of a group asks for rows of B a little ahead. The last ones ask for the next group, a part each and
  * slowly, since memory answers so many questions at a time only: for some of its rows, or in brief loops, where B lies
- * in place, two tiles for a line of each row; and brief tiles of the first group ask for the rows of A that come next,
+ * in place, a tile for each line of a row; and brief tiles of the first group ask for the rows of A that come next,
  * which another core may have written. In a weight gradient, which has many short tiles, the last one asks for the next
  * group, and those before for what comes after this product. */
 INLINE question question_of(const fbp_block *g, const column_group *group, int64_t t, int64_t i, int rows,
                             int copying) {
     const int along_columns = g->a_step != 1, brief = g->brief && !along_columns, by_lines = brief && g->b_step;
-    const int64_t parts = 1 << group->halvings, part = t - (group->tiles - parts);
+    const int64_t part = t - (group->tiles - group->parts);
     question q = {.ahead = (const char *)(group->b + AHEAD * group->b_step),
                   .step = group->b_step * (ptrdiff_t)sizeof(real),
                   .pauses = brief && (t > 0 || !by_lines) ? BRIEF : 0};
@@ -126,10 +131,10 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
     } else if (group->first == 0 && q.pauses == BRIEF && t < group->tiles - 1 && !g->rows) {
         q.ahead = (const char *)((const real *)g->a + (i + rows) * g->a_row);
         q.step = rows * g->a_row * (ptrdiff_t)sizeof(real) / (g->k | 1);
-    } else if (t > 0 && part >= 0 && group->copied < GROUP) {
+    } else if (t > 0 && part >= 0 && group->copied < COPY_GROUP) {
         const int64_t begin = by_lines ? 0 : part * (g->k >> group->halvings) * group->b_step;
         q.ahead = (const char *)(group->next + begin) + (by_lines ? part * FBP_CACHE_LINE : 0);
-        if (!brief) q.pauses = parts - 1;
+        if (!brief) q.pauses = group->parts - 1;
         if (brief && !by_lines) q.step >>= group->halvings;
     } else if (t > 0 && along_columns) {
         const char *later = take_ahead(g->ahead, g->k, &q.step);
@@ -165,14 +170,14 @@ static __attribute__((noinline)) void pack_panel(int rows, const fbp_block *g, i
  * the next group as they can. */
 INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_shapes *whole, int copying,
                       const int panels, const int most_rows[VECTORS]) {
-    const int along_columns = g->a_step != 1, by_lines = g->brief && !along_columns && g->b_step;
-    const int most_halvings = TURN > 1 ? 2 : along_columns ? 0 : by_lines ? 1 : 3;
+    const int along_columns = g->a_step != 1, by_lines = TURN == 1 && g->brief && !along_columns && g->b_step;
+    const int most_halvings = TURN > 1 ? 2 : along_columns ? 0 : 3;
     column_group group = {0};
     fbp_block own; /* with the columns of a tile */
     if (panels) own = *g;
     for (int64_t j = 0; j < g->n; j += group.width) {
         const int64_t copied = group.copied; /* by the tiles of the group before */
-        const int vectors = group_vectors((g->n - j + VL - 1) / VL);
+        const int vectors = group_vectors(g->vectors, (g->n - j + VL - 1) / VL);
         const int64_t width = (int64_t)vectors * VL;
         const int columns = (int)(g->n - j < width ? g->n - j : width);
         group = (column_group){.first = j, .width = width, .b = group_of(g, j, copying)};
@@ -190,8 +195,10 @@ INLINE void run_tiles(const fbp_block *g, const tile_shapes *any, const tile_sha
         /* a loop would end differently for every product, and be guessed wrong */
         const int halvings = 63 - __builtin_clzll((uint64_t)(tiles - 1) | 1);
         group.tiles = tiles, group.halvings = halvings < most_halvings ? halvings : most_halvings;
-        if (copying && vectors == VECTORS && g->n - j - width >= GROUP)
-            group.copied = tiles * COPIED < GROUP ? tiles * COPIED / VL * VL : GROUP;
+        group.parts = by_lines ? (width * (int64_t)sizeof(real) + FBP_CACHE_LINE - 1) / FBP_CACHE_LINE
+                               : (int64_t)1 << group.halvings;
+        if (copying && vectors == COPY_VECTORS && g->n - j - width >= COPY_GROUP)
+            group.copied = tiles * COPIED < COPY_GROUP ? tiles * COPIED / VL * VL : COPY_GROUP;
         const tile_shapes *shapes = whole && columns == width ? whole : any;
         const int unfinished = !in_registers(g->epilogue) && (columns == width || g->padded);
         for (int64_t t = 0, i = 0, finished = 0; t < tiles; t++) {
@@ -229,7 +236,7 @@ static void block(const fbp_block *g) {
 #ifdef STEP_ROWS
 /* the same for a block with a step; A's columns are contiguous, rows of C are padded */
 static void step_block(const fbp_block *g) {
-    static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2)};
+    static const int rows[] = {STEP_ROWS(1), STEP_ROWS(2), STEP_ROWS(3)};
     run_tiles(g, &step_tiles[walk_of(g) == LISTED_COLUMNS], NULL, 0, 0, rows);
 }
 #define STEPS_OR_NULL(function) function

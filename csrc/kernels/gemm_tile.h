@@ -23,11 +23,11 @@
 #define TURN 1
 #endif
 
-/* Vectors of the next column group when `left` vectors remain: as wide as possible, but the last two groups
- * even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
-INLINE int group_vectors(int64_t left) {
-    if (left <= VECTORS) return (int)left;
-    return left < 2 * VECTORS ? (int)(left + 1) / 2 : VECTORS;
+/* Vectors of the next column group, at most `full`, when `left` vectors remain: as wide as possible, but the last two
+ * groups even (4 is 2 + 2, not 3 + 1), because narrow tiles have too few chains. */
+INLINE int group_vectors(int full, int64_t left) {
+    if (left <= full) return (int)left;
+    return left < 2 * full ? (int)(left + 1) / 2 : full;
 }
 
 /* The activations and derivatives that a tile applies in registers; the others are applied to the stored tile while
@@ -193,8 +193,9 @@ INLINE void clear_padding(const int rows, const int vectors, int columns, vec ac
 }
 
 /* Four columns of B, each of which begins at `first` or so many bytes further: one element of each goes to `to`, by
- * loads and stores of integers, which the multipliers do not notice. Two pointers reach them, as in first_column. */
-enum { COPIED = 4 };
+ * loads and stores of integers, which the multipliers do not notice. Two pointers reach them, as in first_column.
+ * Only where a full group has COPY_VECTORS vectors. */
+enum { COPIED = 4, COPY_VECTORS = 2, COPY_GROUP = COPY_VECTORS * VL };
 INLINE void copy_columns(const char *first, const char *third, ptrdiff_t column, char *to) {
     UNROLL
     for (int q = 0; q < COPIED; q++) {
@@ -210,12 +211,12 @@ INLINE void multiply_and_copy(const int rows, ptrdiff_t column_of_b, int64_t dep
                               const char *from, ptrdiff_t to, vec acc[MAX_TILE_ROWS][VECTORS]) {
     const real *b = *b_row;
     const char *first = from, *third = from + 2 * column_of_b;
-    for (; depth > 0; depth--, b += GROUP, first += sizeof(real), third += sizeof(real)) {
+    for (; depth > 0; depth--, b += COPY_GROUP, first += sizeof(real), third += sizeof(real)) {
         ONE_REGISTER(first);
         ONE_REGISTER(third);
         ONE_REGISTER(column_of_b); /* none for multiples of it */
         ONE_REGISTER(at->step);
-        multiply_add(ROWS, rows, VECTORS, 0, at, 0, b, NULL, acc);
+        multiply_add(ROWS, rows, COPY_VECTORS, 0, at, 0, b, NULL, acc);
         copy_columns(first, third, column_of_b, (char *)b + to);
         next_columns(ROWS, rows, 1, at);
     }
@@ -224,7 +225,7 @@ INLINE void multiply_and_copy(const int rows, ptrdiff_t column_of_b, int64_t dep
     UNROLL
     for (ptrdiff_t q = 0; q < LAST; q++) {
         const ptrdiff_t skip = q * (ptrdiff_t)sizeof(real);
-        copy_columns(first + skip, third + skip, column_of_b, (char *)(b + q * GROUP) + to);
+        copy_columns(first + skip, third + skip, column_of_b, (char *)(b + q * COPY_GROUP) + to);
     }
     *b_row = b;
 }
@@ -241,10 +242,10 @@ INLINE void ask_for_tile(const int rows, const int vectors, const real *first, p
 }
 
 /* One tile of whole vectors. (In turns it asks for a line each turn, or if `pauses` is 0 and B lies in place, for each
- * p. Otherwise:) From `ahead` on lies what somebody will read soon: `ahead_step` bytes further for each p, two lines
- * or, if `pauses` is BRIEF, one; else along rows as far as a row of B, for one p of a few if `pauses` is not 0 but one
- * less than a power of two. If it is COPYING, columns of the next group of B are copied from there to `ahead_step`
- * bytes behind this group. */
+ * p. Otherwise:) From `ahead` on lies what somebody will read soon: `ahead_step` bytes further for each p, as many
+ * lines as a row of the group or, if `pauses` is BRIEF, one; else along rows as far as a row of B, for one p of a few
+ * if `pauses` is not 0 but one less than a power of two. If it is COPYING, columns of the next group of B are copied
+ * from there to `ahead_step` bytes behind this group. */
 enum { BRIEF = -1, COPYING = -2 };
 INLINE void tile(const int end, const int walk, const int rows, const int vectors, const fbp_block *g, int64_t i0,
                  int64_t j0, const real *b, ptrdiff_t b_step, const char *ahead, ptrdiff_t ahead_step, int64_t pauses,
@@ -264,7 +265,7 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
 
     column at = first_column(walk, rows, g, i0);
     int64_t p = end != ANY_END ? g->k - LAST : g->k;
-    if (TURN == 1 && is_derivative(end) && vectors == VECTORS && pauses == COPYING) {
+    if (TURN == 1 && is_derivative(end) && vectors == COPY_VECTORS && pauses == COPYING) {
         multiply_and_copy(rows, g->b_column * (ptrdiff_t)sizeof(real), p, &at, &b, ahead, ahead_step, acc);
         p = 0;
     }
@@ -293,7 +294,7 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
         }
     for (; p > 0; p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
         ONE_REGISTER(ahead); /* the compiler would take one for each prefetch */
-        multiply_add(walk, rows, vectors, TURN > 1 ? 0 : 2, &at, 0, b, ahead, acc);
+        multiply_add(walk, rows, vectors, TURN > 1 ? 0 : vectors, &at, 0, b, ahead, acc);
         next_columns(walk, rows, 1, &at);
     }
 

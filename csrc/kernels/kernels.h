@@ -70,7 +70,7 @@ enum { FBP_CACHE_LINE = 64 }; /* bytes */
 /* One block of C[m, n] = (accumulate ? C : 0) + A[m, k] B[k, n], then the epilogue.
  * A[i, p] = a[i * a_row + p * a_step]; one of the two strides is 1. Or its rows in memory, which are contiguous, are
  * listed, at most FBP_MOST_ROWS: then only `a_step`, 1 or not, tells whether they are rows of A or its columns.
- * B comes in column groups (see fbp_kernels.group): group g starts at column j(g) and holds its
+ * B comes in column groups of `vectors` vectors, the last ones of fewer: group g starts at column j(g) and holds its
  * element [p, j] at b + j(g) * b_group + p * b_step(g) + (j - j(g)).
  *   packed:   b_group = k (groups one after another), b_step(g) = padded width of the group
  *   in place: b_group = 1, b_step = the stride of the matrix; reads run past column n up to the
@@ -78,6 +78,7 @@ enum { FBP_CACHE_LINE = 64 }; /* bytes */
 enum { FBP_MOST_ROWS = 1024, FBP_NEXT_ROWS = 4 };
 typedef struct {
     int64_t m, n, k;
+    int vectors; /* of a full column group */
     const void *a;
     ptrdiff_t a_row, a_step;
     int brief;               /* along A's rows, each instruction of a tile's loop counts */
@@ -153,7 +154,7 @@ typedef struct fbp_kernels {
     const char *isa;
     size_t element; /* bytes */
     int vector;     /* elements of one vector */
-    int group;      /* columns of one column group: NR */
+    int vectors[2]; /* of a full column group; on Intel's processors */
     int kc, mc, nc; /* block sizes of the loops around fbp_block */
     int in_place;   /* most rows of A for which B is used where it lies */
     int panels;     /* fewest columns of A that blocks copy; 0: they do not */
@@ -178,9 +179,9 @@ typedef struct fbp_kernels {
     void (*begin_steps)(const fbp_step *step);
     void (*step_block)(const fbp_block *block);
     void (*end_steps)(const fbp_step *step);
-    /* packs B[k, n] (element [p, j] at b[p * b_row + j]) into groups, each padded with zeros to whole vectors; out
-     * holds k * round_up(n, vector) elements */
-    void (*pack)(int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *out);
+    /* packs B[k, n] (element [p, j] at b[p * b_row + j]) into groups of so many vectors, each padded with zeros to
+     * whole ones; out holds k * round_up(n, vector) elements */
+    void (*pack)(int vectors, int64_t k, int64_t n, const void *b, ptrdiff_t b_row, void *out);
 
     /* gemm_narrow.h: at most FBP_NARROW columns, a_step is 1 */
     void (*narrow)(const fbp_product *product);

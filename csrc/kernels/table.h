@@ -1,6 +1,7 @@
 /* All kernels for one instruction set and one element type, as a table. The including file defines
  *   ISA           its name
- *   VECTORS       vectors of a full column group
+ *   VECTORS       most vectors of a column group
+ *   FULL_GROUP(intel)  vectors of a full one, where not all processors take that many
  *   TILE_ROWS(v)  most rows of a tile that is v vectors wide
  *   KC, MC, NC    block sizes around the tile in elements (see gemm.c)
  *   IN_PLACE      most rows of A for which B is used where it lies
@@ -30,6 +31,10 @@
 
 _Static_assert(KC <= FBP_MOST_ROWS && MC <= FBP_MOST_ROWS * 2 / 3, "a list of rows has no more");
 
+#ifndef FULL_GROUP
+#define FULL_GROUP(intel) VECTORS
+#endif
+
 #define TABLE_NAME JOIN(JOIN(fbp_kernels_, ISA), JOIN(_f, REAL_BITS))
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
@@ -38,10 +43,10 @@ const fbp_kernels TABLE_NAME = {
     .isa = TEXT(ISA),
     .element = sizeof(real),
     .vector = VL,
-    .group = GROUP,
+    .vectors = {FULL_GROUP(0), FULL_GROUP(1)},
     .kc = KC,
     .mc = MC,
-    .nc = NC / GROUP * GROUP,
+    .nc = NC,
     .in_place = IN_PLACE,
     .panels = PANELS,
     .by_groups = TURN > 1,

@@ -29,7 +29,6 @@ cdef extern from "fastbp.h":
         const char *isa
         size_t element
         int vector
-        int group
         int kc
         int mc
         int nc
@@ -144,6 +143,9 @@ cdef extern from "fastbp.h":
         ptrdiff_t a_step, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *c, ptrdiff_t c_row,
         const fbp_epilogue *epilogue
     ) nogil
+
+cdef extern from "gemm.h":
+    int64_t fbp_gemm_group(const fbp_kernels *kernels)
 
 cdef extern from "pace.h" nogil:
     ctypedef struct fbp_pace:

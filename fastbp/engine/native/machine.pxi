@@ -91,7 +91,8 @@ cdef const fbp_kernels *find_kernels(size_t element):
 def tile_shape(dtype):
     """Sizes whose neighbourhood is worth testing: vector, group, kc, mc and nc of a dtype."""
     cdef const fbp_kernels *k = find_kernels(_element(dtype))
-    return {"vector": k.vector, "group": k.group, "kc": k.kc, "mc": k.mc, "nc": k.nc}
+    group = fbp_gemm_group(k)
+    return {"vector": k.vector, "group": group, "kc": k.kc, "mc": k.mc, "nc": k.nc // group * group}
 
 
 def multiply_adds(dtype, int64_t rounds):
