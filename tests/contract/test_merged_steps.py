@@ -12,8 +12,8 @@ TRAIN = ("gather", "gather_targets", "forward", "loss", "backward", "update")
 MERGING = ("x86_v4",)  # instruction sets with registers enough
 UNREAD = 7.0
 
-# hidden units, rows of a batch: groups of columns that end in one vector, in its middle, with it; fewer rows
-# than a tile has vectors, more than a block is deep
+# hidden units, rows of a batch: groups of columns that end in one vector, in its middle, with it, of one or
+# several widths; fewer rows than a tile has vectors, more than a block is deep
 SHAPES = [((64, 64), 32), ((33, 47), 7), ((300, 40), 13), ((96, 130), 1), ((70, 41), 2), ((40, 36), 1100)]
 # whether a product may take the step
 OPTIMIZERS = {
@@ -81,7 +81,7 @@ def close(found, expected):
 
 
 @pytest.mark.parametrize(("hidden", "batch"), SHAPES)
-def test_shapes(engine, dtype, hidden, batch):
+def test_shapes(maker, engine, dtype, hidden, batch):
     """One run of several batches, in which gradients go unread, and one run for each."""
     batches = 5
     network = make(dtype, hidden)._network
