@@ -84,8 +84,7 @@ typedef struct fbp_op {
      * one of them; the caller's are 0 */
     const struct fbp_op *step;
     int begins_steps, ends_steps;
-    int in_place;               /* inputs.h sets this */
-    const struct fbp_op *layer; /* the dense layer that follows at once; program.c sets this */
+    int in_place; /* inputs.h sets this */
 } fbp_op;
 
 /* What ops.def says of operation number `kind`, NULL past the last one. */

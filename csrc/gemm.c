@@ -109,10 +109,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
             block.ask_for_c = p > 0 || far;
             const int last = p + kernels->kc >= g->k;
             const int64_t next_p = last ? 0 : p + kernels->kc, next_j = last ? j + nc : j;
-            const int goes_on = next_j < g->n;
-            block.after =
-                goes_on ? (const char *)g->b + (next_p * g->b_row + next_j * g->b_column) * element : g->after;
-            block.after_row = goes_on ? g->b_row : g->after_row;
+            const char *after = (const char *)g->b + (next_p * g->b_row + next_j * g->b_column) * element;
+            block.after = next_j < g->n ? after : NULL;
             for (int64_t i = 0; i < g->m; i += mc) {
                 block.m = smaller(mc, g->m - i);
                 block.unpacked = by_groups && i == 0 ? b : NULL;
@@ -242,10 +240,7 @@ void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
         run_part(g, fbp_share(g->m, 1, across, member->index), rest, member->scratch);
         return;
     }
-    fbp_gemm part = *g;
-    const fbp_range later = fbp_share(g->after_columns, g->kernels->vector, across, member->index % across);
-    if (g->after) part.after = (const char *)g->after + later.begin * (ptrdiff_t)g->kernels->element;
-    run_part(&part, fbp_share(g->m, 1, down, member->index / across),
+    run_part(g, fbp_share(g->m, 1, down, member->index / across),
              fbp_share(g->n, g->kernels->vector, across, member->index % across), member->scratch);
 }
 

@@ -22,10 +22,7 @@ typedef struct {
     const fbp_epilogue *epilogue; /* NULL: plain store */
     fbp_ahead *ahead;             /* this member's; NULL: nothing to ask for meanwhile */
     fbp_step *step;               /* NULL: store C */
-    const void *after;            /* NULL, or the B of the next product, with so many columns, where it lies */
-    ptrdiff_t after_row;
-    int64_t after_columns;
-    int whole_rows; /* members share the rows of C, not its columns */
+    int whole_rows;               /* members share the rows of C, not its columns */
 } fbp_gemm;
 
 /* Columns of a full column group. */

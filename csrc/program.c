@@ -111,8 +111,6 @@ int fbp_program_create(const fbp_kernels *kernels, const fbp_op *ops, int count,
     p->lane_loss = (double *)((char *)p->memory + loss);
     p->workspace = shared ? shared : (char *)p->lane_loss + lane_loss;
     p->accumulation = 1;
-    for (int i = 0; i + 1 < count; i++)
-        if (p->ops[i + 1].kind == FBP_OP_dense_forward) p->ops[i].layer = &p->ops[i + 1];
     for (int i = 0; i < count; i++) {
         p->penalties += p->ops[i].kind == FBP_OP_penalty;
         if (p->ops[i].kind == FBP_OP_accumulate) p->accumulation = (int64_t)p->ops[i].attribute[0];

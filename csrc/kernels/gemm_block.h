@@ -132,10 +132,10 @@ INLINE question question_of(const fbp_block *g, const column_group *group, int64
         q.ahead = (const char *)((const real *)g->a + (i + rows) * g->a_row);
         q.step = rows * g->a_row * (ptrdiff_t)sizeof(real) / (g->k | 1);
     } else if (t > 0 && by_lines && group->first + group->width >= g->n) {
-        /* what follows belongs to another member */
+        /* what follows the last block belongs to another member */
         const int known = g->after && part >= 0;
         q.ahead = known ? (const char *)g->after + part * FBP_CACHE_LINE : (const char *)group->b;
-        q.step = known ? g->after_row * (ptrdiff_t)sizeof(real) : 0;
+        if (!known) q.step = 0;
     } else if (t > 0 && part >= 0 && group->copied < COPY_GROUP) {
         const int64_t begin = by_lines ? 0 : part * (g->k >> group->halvings) * group->b_step;
         q.ahead = (const char *)(group->next + begin) + (by_lines ? part * FBP_CACHE_LINE : 0);

@@ -97,10 +97,9 @@ typedef struct {
     int padded;                   /* rows of C, saved and bias may be touched up to the end of a vector */
     const fbp_epilogue *epilogue; /* NULL: plain store */
     fbp_ahead *ahead;             /* NULL: nothing */
-    const void *after;            /* NULL, or the first of the columns that are multiplied next */
-    ptrdiff_t after_row;
-    fbp_step *step;  /* of step_block */
-    ptrdiff_t b_row; /* of what is unpacked */
+    const void *after;            /* NULL, or where B lies in place for the next block of this product */
+    fbp_step *step;               /* of step_block */
+    ptrdiff_t b_row;              /* of what is unpacked */
 } fbp_block;
 
 /* Products with so few columns, or of so few terms, are no work for tiles. */

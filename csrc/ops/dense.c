@@ -48,9 +48,6 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
         .c_padded = padded(y, batch),
         .epilogue = &epilogue,
     };
-    const fbp_tensor *later = op->layer ? &op->layer->operand[1] : NULL;
-    if (later && later->columns > FBP_NARROW)
-        gemm.after = at(later, batch, 0), gemm.after_row = later->stride, gemm.after_columns = later->columns;
     fbp_gemm_share(&gemm, member);
 }
 
