@@ -10,13 +10,22 @@
  *   mc: A (mc x kc, second level) where it lies | the block itself: column groups, then row tiles.
  * kc is one number per instruction set and element type, because it sets where the sum over k is cut (each
  * cut starts a fresh accumulator, which also keeps the rounding error at kc + k/kc terms instead of k). mc
- * and nc change nothing but speed. */
+ * and nc change nothing but speed.
+ *
+ * Some forward products have their cut in the middle, for teams. Each member steps rows of the weight, and if members
+ * share columns, they read rows that others have just written. So of two of them each takes half of the depth: first
+ * what it adds to the columns of the other one, then its own columns, to which it adds what it finds there. A sum of
+ * two has the same bits either way. */
 
 enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
 
 /* Rows so far apart cost translations of addresses. On processors that keep few, a B of such rows is packed earlier
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
 enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11, FEW_ROWS = 256 };
+
+/* Products of a lower depth and of fewer columns are not worth a cut, and larger weights come from farther away than
+ * another core's cache. */
+enum { HALVED_DEPTH = 256, HALVED_COLUMNS = 64, HALVED_BYTES = 1 << 20 };
 
 enum { PANEL_GROUPS = 8 }; /* fewest column groups that a copy of A's columns pays for */
 
@@ -27,6 +36,13 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int full_group(const fbp_kernels *k) { return k->vectors[fbp_is_intel()]; }
 
 int64_t fbp_gemm_group(const fbp_kernels *k) { return (int64_t)full_group(k) * k->vector; }
+
+int64_t fbp_gemm_forward_cut(const fbp_kernels *kernels, int64_t k, int64_t n) {
+    const int halved = k >= HALVED_DEPTH && n >= HALVED_COLUMNS && k * n * (int64_t)kernels->element < HALVED_BYTES;
+    return halved && k <= 2 * kernels->kc ? (k + 1) / 2 : 0;
+}
+
+static int64_t cut_of(const fbp_gemm *g) { return g->cut ? g->cut : g->kernels->kc; }
 
 static size_t scratch_b(const fbp_kernels *k) { return (size_t)k->kc * (size_t)(k->nc + k->vector) * k->element; }
 
@@ -64,6 +80,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     const fbp_kernels *kernels = g->kernels;
     const ptrdiff_t element = (ptrdiff_t)kernels->element;
     const int intel = fbp_is_intel();
+    const int64_t kc = cut_of(g);
     const int64_t group = fbp_gemm_group(kernels), nc = kernels->nc / group * group;
     const int dear = g->b_row * element >= TWO_PAGES && intel;
     const int64_t few = dear ? smaller(FEW_ROWS, kernels->in_place) : kernels->in_place;
@@ -76,8 +93,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
         const int64_t count = (g->m + most / 2) / most;
         if (count > 1) mc = (g->m + count - 1) / count;
     }
-    /* C was last touched a step ago, with much in between */
-    const int far = g->m * g->n * element > FAR;
+    /* C was last touched a step ago, with much in between, or by another member */
+    const int far = g->m * g->n * element > FAR || (g->by_depth && g->accumulate);
 
     /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
     const int by_groups = pack_b && (g->b_column != 1 || kernels->by_groups);
@@ -95,8 +112,8 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
     for (int64_t j = 0; j < g->n; j += nc) {
         block.n = smaller(nc, g->n - j);
         /* an empty sum (k == 0) still passes once, for the epilogue */
-        for (int64_t p = 0; p == 0 || p < g->k; p += kernels->kc) {
-            block.k = smaller(kernels->kc, g->k - p);
+        for (int64_t p = 0; p == 0 || p < g->k; p += kc) {
+            block.k = smaller(kc, g->k - p);
             const char *b = (const char *)g->b + (p * g->b_row + j * g->b_column) * element;
             if (pack_b && !by_groups) kernels->pack(block.vectors, block.k, block.n, b, g->b_row, scratch);
             block.b = pack_b ? scratch : b;
@@ -106,9 +123,9 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
                 kernels->panels && g->a_step != 1 && block.k >= kernels->panels && block.n >= PANEL_GROUPS * group;
             block.panels = copies_a ? scratch + panels_offset(kernels) : NULL;
             block.accumulate = p > 0 || g->accumulate;
-            block.ask_for_c = p > 0 || far;
-            const int last = p + kernels->kc >= g->k;
-            const int64_t next_p = last ? 0 : p + kernels->kc, next_j = last ? j + nc : j;
+            block.ask_for_c = far;
+            const int last = p + kc >= g->k;
+            const int64_t next_p = last ? 0 : p + kc, next_j = last ? j + nc : j;
             const char *after = (const char *)g->b + (next_p * g->b_row + next_j * g->b_column) * element;
             block.after = next_j < g->n ? after : NULL;
             for (int64_t i = 0; i < g->m; i += mc) {
@@ -175,6 +192,7 @@ static void run_product(const fbp_gemm *g, void (*kernel)(const fbp_product *)) 
                                  .b_column = g->b_column,
                                  .c = g->c,
                                  .c_row = g->c_row,
+                                 .cut = cut_of(g),
                                  .accumulate = g->accumulate,
                                  .epilogue = g->epilogue};
     kernel(&product);
@@ -219,29 +237,51 @@ static void run_part(const fbp_gemm *gemm, fbp_range rows, fbp_range columns, ch
     if (g.m && g.n) run(&g, scratch);
 }
 
-void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
-    if (!g->m || !g->n) return;
-    if (member->size == 1) {
-        run(g, member->scratch);
-        return;
-    }
+/* Member `index` of `size`: its columns of C, all rows of them, or where there are few columns some rows */
+static void run_share(const fbp_gemm *g, int size, int index, char *scratch) {
     /* columns first, because members that share rows would pack the same part of B */
     const int64_t group = fbp_gemm_group(g->kernels);
     const int64_t most = g->whole_rows ? (g->m + SHARED_ROWS - 1) / SHARED_ROWS : (g->n + group - 1) / group;
-    const int first = (int)smaller(member->size, most), second = member->size / first;
-    if (member->index >= first * second) return;
+    const int first = (int)smaller(size, most), second = size / first;
+    if (index >= first * second) return;
     const int across = g->whole_rows ? second : first, down = g->whole_rows ? first : second;
     /* Columns that would be one more vector for some: all share their rows. (On Intel's processors it costs more to
      * read what other cores wrote.) */
     const int64_t even = g->n / g->kernels->vector / across * g->kernels->vector;
     if (down == 1 && even * across < g->n && even > 0 && g->m >= across * SHARED_ROWS && !fbp_is_intel()) {
-        const fbp_range mine = {member->index * even, (member->index + 1) * even}, rest = {across * even, g->n};
-        run_part(g, (fbp_range){0, g->m}, mine, member->scratch);
-        run_part(g, fbp_share(g->m, 1, across, member->index), rest, member->scratch);
+        const fbp_range mine = {index * even, (index + 1) * even}, rest = {across * even, g->n};
+        run_part(g, (fbp_range){0, g->m}, mine, scratch);
+        run_part(g, fbp_share(g->m, 1, across, index), rest, scratch);
         return;
     }
-    run_part(g, fbp_share(g->m, 1, down, member->index / across),
-             fbp_share(g->n, g->kernels->vector, across, member->index % across), member->scratch);
+    run_part(g, fbp_share(g->m, 1, down, index / across), fbp_share(g->n, g->kernels->vector, across, index % across),
+             scratch);
+}
+
+/* Two members, half of a team apart, share the depth of what both have of C. */
+static void run_half(const fbp_gemm *gemm, const fbp_member *member) {
+    const int half = member->size / 2, second = member->index >= half, other = (member->index + half) % member->size;
+    const int64_t skip = second ? gemm->cut : 0;
+    const ptrdiff_t element = (ptrdiff_t)gemm->kernels->element;
+    fbp_gemm g = *gemm;
+    g.a = (const char *)g.a + skip * g.a_step * element;
+    g.b = (const char *)g.b + skip * g.b_row * element;
+    g.k = second ? g.k - g.cut : g.cut;
+    g.epilogue = NULL;
+    run_share(&g, member->size, other, member->scratch);
+    fbp_team_wait(member);
+    g.epilogue = gemm->epilogue, g.accumulate = 1;
+    run_share(&g, member->size, member->index, member->scratch);
+}
+
+void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
+    if (!g->m || !g->n) return;
+    if (member->size == 1)
+        run(g, member->scratch);
+    else if (g->by_depth && g->cut && g->k > g->cut && member->size % 2 == 0)
+        run_half(g, member);
+    else
+        run_share(g, member->size, member->index, member->scratch);
 }
 
 static void matmul_member(void *gemm, const fbp_member *member) { fbp_gemm_share(gemm, member); }

@@ -23,13 +23,17 @@ typedef struct {
     fbp_ahead *ahead;             /* this member's; NULL: nothing to ask for meanwhile */
     fbp_step *step;               /* NULL: store C */
     int whole_rows;               /* members share the rows of C, not its columns */
+    int64_t cut;                  /* terms after which a sum is cut; 0: as many as the kernels say */
+    int by_depth;                 /* members may share the depth, if it is cut once */
 } fbp_gemm;
 
 /* Columns of a full column group. */
 int64_t fbp_gemm_group(const fbp_kernels *kernels);
 /* Bytes of scratch that each member of a team needs. */
 size_t fbp_gemm_scratch(const fbp_kernels *kernels);
-/* This member's share of C; every element is computed whole by one member, in an order that k alone sets. */
+/* The cut of a forward product by a weight of k rows and n columns: for whole weights, whatever of C is computed. */
+int64_t fbp_gemm_forward_cut(const fbp_kernels *kernels, int64_t k, int64_t n);
+/* This member's share of C. k and the cut alone set the order of a sum. */
 void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member);
 
 #endif

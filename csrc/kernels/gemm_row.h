@@ -8,7 +8,7 @@
 
 enum { ABREAST_IN_A_ROW = 8 }; /* vectors */
 
-/* the columns from j on, the last of these vectors perhaps in part; the sum is cut every KC terms, as in gemm.c */
+/* the columns from j on, the last of these vectors perhaps in part; the sum is cut as in gemm.c */
 INLINE void row_columns(const int vectors, const fbp_product *g, int64_t j) {
     const fbp_epilogue *e = g->epilogue;
     const real *a = g->a, *b = (const real *)g->b + j;
@@ -19,7 +19,7 @@ INLINE void row_columns(const int vectors, const fbp_product *g, int64_t j) {
     for (int v = 0; v < vectors; v++) span[v] = (span_t){v * VL, v < vectors - 1 ? VL : g->n - j - v * VL};
     int64_t p = 0;
     do {
-        const int64_t end = g->k - p < KC ? g->k : p + KC;
+        const int64_t end = g->k - p < g->cut ? g->k : p + g->cut;
         const int add = g->accumulate || p > 0, finished = end == g->k;
         vec acc[ABREAST_IN_A_ROW];
         UNROLL

@@ -115,6 +115,7 @@ typedef struct {
     ptrdiff_t b_row, b_column;
     void *c;
     ptrdiff_t c_row;
+    int64_t cut; /* terms after which a sum is cut: of one row; narrow ones are cut where all are */
     int accumulate;
     const fbp_epilogue *epilogue; /* NULL: plain store */
 } fbp_product;

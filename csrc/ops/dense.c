@@ -47,6 +47,8 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
         .c_row = y->stride,
         .c_padded = padded(y, batch),
         .epilogue = &epilogue,
+        .cut = fbp_gemm_forward_cut(batch->kernels, w->rows, w->columns),
+        .by_depth = batch->training && fbp_is_intel(),
     };
     fbp_gemm_share(&gemm, member);
 }
