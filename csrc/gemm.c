@@ -245,10 +245,9 @@ static void run_share(const fbp_gemm *g, int size, int index, char *scratch) {
     const int first = (int)smaller(size, most), second = size / first;
     if (index >= first * second) return;
     const int across = g->whole_rows ? second : first, down = g->whole_rows ? first : second;
-    /* Columns that would be one more vector for some: all share their rows. (On Intel's processors it costs more to
-     * read what other cores wrote.) */
+    /* Columns that would be one more vector for some: all share their rows. */
     const int64_t even = g->n / g->kernels->vector / across * g->kernels->vector;
-    if (down == 1 && even * across < g->n && even > 0 && g->m >= across * SHARED_ROWS && !fbp_is_intel()) {
+    if (down == 1 && even * across < g->n && even > 0 && g->m >= across * SHARED_ROWS) {
         const fbp_range mine = {index * even, (index + 1) * even}, rest = {across * even, g->n};
         run_part(g, (fbp_range){0, g->m}, mine, scratch);
         run_part(g, fbp_share(g->m, 1, across, index), rest, scratch);

@@ -256,7 +256,7 @@ static void run_lanes(const job *j, const fbp_batch *batch, const fbp_member *me
 /* Every member runs this with its own copy of the batch. */
 static void run_batches(void *context, const fbp_member *given) {
     const job *j = context;
-    fbp_ahead ahead[2] = {{0}};
+    fbp_ahead ahead[FBP_NEXTS] = {{0}};
     fbp_member self = *given, *member = &self;
     _Alignas(64) char unstepped[FBP_UNSTEPPED];
     self.ahead = ahead, self.unstepped = unstepped;

@@ -17,7 +17,7 @@ typedef struct {
     int index, size;
     fbp_barrier *barrier;
     char *scratch;           /* this member's own */
-    struct fbp_ahead *ahead; /* inputs and targets that it will read soon; NULL: not known */
+    struct fbp_ahead *ahead; /* what it will read soon, FBP_NEXTS of them; NULL: not known */
     void *unstepped;         /* room for gradients that wait for their step */
 } fbp_member;
 

@@ -12,11 +12,12 @@ enum { AHEAD_PACE = TURN > 1 ? FBP_CACHE_LINE : 24 };
  * keeps up with. Returns where it begins, NULL when nothing is left; sets the bytes per step. */
 INLINE const char *take_ahead(fbp_ahead *a, int64_t depth, ptrdiff_t *step) {
     if (!a || !depth || a->next >= a->end) return NULL;
-    const char *from = a->rows + (size_t)a->order[a->next] * a->step + a->offset;
-    const int64_t left = (int64_t)(a->step - a->offset), parts = left / (AHEAD_PACE * depth) + 1;
+    const int64_t row = a->order ? a->order[a->next] : a->next;
+    const char *from = a->rows + (size_t)row * a->step + a->offset;
+    const int64_t left = (int64_t)(a->length - a->offset), parts = left / (AHEAD_PACE * depth) + 1;
     *step = left / (parts * depth) + 1;
     a->offset += (size_t)(*step * depth);
-    if (a->offset >= a->step) a->offset = 0, a->next++;
+    if (a->offset >= a->length) a->offset = 0, a->next++;
     return from;
 }
 

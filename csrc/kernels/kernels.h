@@ -39,9 +39,9 @@ typedef struct {
 
 /* Rows that will be read soon, from anywhere in memory: tiles ask for some of their cache lines while they compute. */
 typedef struct fbp_ahead {
-    const char *rows; /* row i begins at rows + order[i] * step */
+    const char *rows; /* row i begins at rows + order[i] * step, or without an order at rows + i * step */
     const int64_t *order;
-    size_t step;         /* bytes */
+    size_t step, length; /* bytes; of each row so many are read */
     int64_t next, end;   /* what is still to be asked for: i, */
     size_t offset;       /* and from which byte of the first one on */
     const void *replace; /* what they will be copied over */

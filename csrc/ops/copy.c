@@ -124,9 +124,10 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
     if (!between && (!inputs || is_small(batch, row))) return;
     const int64_t next = batch->position + batch->rows, left = batch->end - next;
     const fbp_range share = fbp_share(left < batch->rows ? left : batch->rows, 1, member->size, member->index);
-    member->ahead[!inputs] = (fbp_ahead){.rows = batch->arena[from->arena],
+    member->ahead[inputs ? FBP_NEXT_INPUTS : FBP_NEXT_TARGETS] = (fbp_ahead){.rows = batch->arena[from->arena],
                                          .order = batch->order + next,
                                          .step = row,
+                                         .length = row,
                                          .next = share.begin,
                                          .end = share.end,
                                          .replace = between ? NULL : at(to, batch, 0)};

@@ -53,6 +53,27 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
     fbp_gemm_share(&gemm, member);
 }
 
+/* In a weight gradient there is time to ask: in that of the first layer for the next batch, in others for what other
+ * members computed of the delta below, which this one will read next. */
+static fbp_ahead *meanwhile(const fbp_tensor *x, const fbp_batch *batch, const fbp_member *member) {
+    if (!member->ahead) return NULL;
+    fbp_ahead *inputs = &member->ahead[FBP_NEXT_INPUTS];
+    return inputs->replace == at(x, batch, 0) ? inputs : &member->ahead[FBP_NEXT_DELTA];
+}
+
+enum { FEW_BYTES = 1 << 18 }; /* that find room in the second-level cache */
+
+static void look_ahead(const fbp_tensor *dx, const fbp_batch *batch, const fbp_member *member) {
+    const int64_t element = (int64_t)batch->kernels->element;
+    if (!member->ahead || member->size == 1 || batch->rows * dx->columns * element > FEW_BYTES) return;
+    const fbp_range own = fbp_share(dx->columns, batch->kernels->vector, member->size, member->index);
+    const int64_t begin = own.begin > 0 ? 0 : own.end, end = own.end < dx->columns ? dx->columns : own.begin;
+    member->ahead[FBP_NEXT_DELTA] = (fbp_ahead){.rows = at_column(dx, batch, 0, begin),
+                                                .step = (size_t)(dx->stride * element),
+                                                .length = (size_t)((end - begin) * element),
+                                                .end = end > begin ? batch->rows : 0};
+}
+
 void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *x = &op->operand[0], *dy = &op->operand[1], *dw = &op->operand[2], *db = &op->operand[3];
     const rows samples = rows_of_x(op, batch);
@@ -77,7 +98,7 @@ void fbp_op_dense_backward_weight(const fbp_op *op, const fbp_batch *batch, cons
         .c_row = dw->stride,
         .c_padded = padded(dw, batch),
         .accumulate = batch->accumulate,
-        .ahead = member->ahead && member->ahead->replace == at(x, batch, 0) ? member->ahead : NULL,
+        .ahead = meanwhile(x, batch, member),
         .step = op->step ? &step : NULL,
         .whole_rows = 1, /* as the optimizer shares the flat arrays: gradients stay in the cache of who uses them */
     };
@@ -117,4 +138,5 @@ void fbp_op_dense_backward_input(const fbp_op *op, const fbp_batch *batch, const
         .epilogue = present(saved) ? &epilogue : NULL,
     };
     fbp_gemm_share(&gemm, member);
+    look_ahead(dx, batch, member);
 }

@@ -71,11 +71,14 @@ fbp_step fbp_step_of(const fbp_op *adam, const fbp_batch *batch, const fbp_membe
 /* embedding.c: calls an optimizer's step for each row of a table whose gradient is not 0 */
 void fbp_update_rows(fbp_op_function *step, const fbp_op *op, const fbp_batch *batch, const fbp_member *member);
 
+/* What a member will read soon: rows of the next batch; columns of a delta that other members computed */
+enum { FBP_NEXT_INPUTS, FBP_NEXT_TARGETS, FBP_NEXT_DELTA, FBP_NEXTS };
+
 /* copy.c: between operations, asks for so many of the rows that this member will gather next; all at once would have to
  * wait for each other */
 void fbp_ask_for_rows(fbp_ahead *ahead, int64_t rows);
 static inline void fbp_ask_ahead(const fbp_member *member, int64_t rows) {
-    for (fbp_ahead *a = member->ahead; a < member->ahead + 2; a++)
+    for (fbp_ahead *a = member->ahead; a <= member->ahead + FBP_NEXT_TARGETS; a++)
         if (a->next < a->end && !a->replace) fbp_ask_for_rows(a, rows);
 }
 
