@@ -38,6 +38,8 @@ static const size_t element_bytes[] = {
 };
 enum { OPS = sizeof schemas / sizeof *schemas };
 
+enum { PAGE = 4096 };
+
 const fbp_op_schema *fbp_schema(int kind) { return kind >= 0 && kind < OPS ? &schemas[kind] : NULL; }
 const char *fbp_activation_name(int kind) { return kind >= 0 && kind < FBP_ACTIVATIONS ? activations[kind] : NULL; }
 const char *fbp_loss_name(int kind) { return kind >= 0 && kind < FBP_LOSSES ? losses[kind] : NULL; }
@@ -73,6 +75,10 @@ struct fbp_program {
 };
 
 static size_t round_up(size_t bytes) { return (bytes + FBP_ALIGNMENT - 1) / FBP_ALIGNMENT * FBP_ALIGNMENT; }
+
+/* What members have of their own lies equally far from the beginning of a page: which accesses wait for each other
+ * because their addresses end alike does not depend on the member. */
+static size_t whole_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
 static int in_blocks(const fbp_program *p) { return p->schedule.block < p->schedule.batch; }
 
@@ -345,7 +351,7 @@ int fbp_program_run(fbp_program *p, const fbp_request *request, fbp_result *resu
     double full = (double)(request->count < batch ? request->count : batch) / (double)batch;
     const int most = fbp_team_size(flops * full);
     size_t bytes = fbp_gemm_scratch(p->kernels);
-    if (in_blocks(p)) bytes = round_up(bytes + (size_t)p->size[FBP_WORKSPACE] * p->kernels->element);
+    if (in_blocks(p)) bytes = whole_pages(bytes + (size_t)p->size[FBP_WORKSPACE] * p->kernels->element);
     if (in_blocks(p) && asked(request, FBP_BACKWARD) && reserve_lane_gradients(p) != FBP_OK) return FBP_NO_MEMORY;
     const int worth = in_blocks(p) && most > p->schedule.lanes ? p->schedule.lanes : most;
     const int forced = worth == 1 || fbp_get_grain() == 0; /* somebody wants to see all of the team */
