@@ -39,7 +39,8 @@ int64_t fbp_gemm_group(const fbp_kernels *k) { return (int64_t)full_group(k) * k
 
 int64_t fbp_gemm_forward_cut(const fbp_kernels *kernels, int64_t k, int64_t n) {
     const int halved = k >= HALVED_DEPTH && n >= HALVED_COLUMNS && k * n * (int64_t)kernels->element < HALVED_BYTES;
-    return halved && k <= 2 * kernels->kc ? (k + 1) / 2 : 0;
+    const int64_t half = ((k + 1) / 2 + kernels->vector - 1) / kernels->vector * kernels->vector;
+    return halved && half <= kernels->kc ? half : 0;
 }
 
 static int64_t cut_of(const fbp_gemm *g) { return g->cut ? g->cut : g->kernels->kc; }
@@ -201,13 +202,14 @@ static void run_product(const fbp_gemm *g, void (*kernel)(const fbp_product *)) 
 static void run(const fbp_gemm *g, char *scratch) {
     const int few_terms = g->k > 0 && g->k <= FBP_NARROW && g->k <= g->kernels->vector;
     const int derives = g->epilogue && g->epilogue->kind == FBP_DERIVATIVE;
+    const int adds_first = g->accumulate && g->epilogue; /* C, then the bias: no narrow product does */
     if (g->m == 1 && g->a_step == 1 && g->b_column == 1 && !derives && !g->step)
         run_product(g, g->kernels->row);
     else if (g->a_order)
         run_blocks(g, scratch);
     else if (g->n > FBP_NARROW && few_terms && !g->accumulate && !g->step)
         run_product(g, g->kernels->shallow);
-    else if (g->n <= FBP_NARROW && g->a_step == 1)
+    else if (g->n <= FBP_NARROW && g->a_step == 1 && !adds_first)
         run_product(g, g->kernels->narrow);
     else if (g->n <= FBP_NARROW && g->a_row == 1 && !g->epilogue)
         run_transposed(g, scratch);

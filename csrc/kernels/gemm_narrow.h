@@ -50,20 +50,21 @@ INLINE void add_narrow(const int n, const vec x[HALF], int64_t terms, const real
     }
 }
 
-/* `rows` rows of A, VL at most, by n columns of B, one vector for each column; the sum is cut
- * every KC terms, as in gemm.c. Half a square at a time: while its products wait for each other, the next half is
- * transposed. */
+/* `rows` rows of A, VL at most, by n columns of B, one vector for each column; the sum is cut as in gemm.c. Half a
+ * square at a time: while its products wait for each other, the next half is transposed. */
 INLINE void narrow_rows(const int n, const fbp_product *g, const real *a, int rows, vec total[FBP_NARROW]) {
     const real *b = g->b;
     const ptrdiff_t b_row = g->b_row, b_column = g->b_column;
     vec acc[FBP_NARROW];
     UNROLL
     for (int j = 0; j < n; j++) total[j] = acc[j] = (vec){0};
+    int64_t cut = g->cut;
     for (int64_t p = 0; p < g->k; p += VL) {
         real copied[VL * VL];
         ptrdiff_t row = g->a_row;
         const real *square = as_square(a + p, &row, rows, g->k - p, copied);
-        if (p > 0 && p % KC == 0) {
+        if (p == cut) {
+            cut += g->cut;
             UNROLL
             for (int j = 0; j < n; j++) total[j] += acc[j], acc[j] = (vec){0};
         }

@@ -284,8 +284,8 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
     }
 #endif
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
-     * additions between them, cost 6 %. Behind a group of one vector comes no other one. C is asked for row by row, since
-     * the lines of a whole tile would wait for each other. */
+     * additions between them, cost 6 %. Behind a group of one vector comes no other one. C is asked for row by row,
+     * since the lines of a whole tile would wait for each other. */
     if (brief) {
         const real *row = (const real *)g->c + i0 * g->c_row + j0;
         const int64_t turn = g->ask_for_c ? (p + rows - 1) / rows : p;

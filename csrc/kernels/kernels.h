@@ -115,7 +115,7 @@ typedef struct {
     ptrdiff_t b_row, b_column;
     void *c;
     ptrdiff_t c_row;
-    int64_t cut; /* terms after which a sum is cut: of one row; narrow ones are cut where all are */
+    int64_t cut; /* a sum is cut each time after so many terms, a whole number of vectors */
     int accumulate;
     const fbp_epilogue *epilogue; /* NULL: plain store */
 } fbp_product;

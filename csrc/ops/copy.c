@@ -124,13 +124,14 @@ static void look_ahead(const fbp_tensor *from, const fbp_tensor *to, const fbp_b
     if (!between && (!inputs || is_small(batch, row))) return;
     const int64_t next = batch->position + batch->rows, left = batch->end - next;
     const fbp_range share = fbp_share(left < batch->rows ? left : batch->rows, 1, member->size, member->index);
-    member->ahead[inputs ? FBP_NEXT_INPUTS : FBP_NEXT_TARGETS] = (fbp_ahead){.rows = batch->arena[from->arena],
-                                         .order = batch->order + next,
-                                         .step = row,
-                                         .length = row,
-                                         .next = share.begin,
-                                         .end = share.end,
-                                         .replace = between ? NULL : at(to, batch, 0)};
+    fbp_ahead *ahead = &member->ahead[inputs ? FBP_NEXT_INPUTS : FBP_NEXT_TARGETS];
+    *ahead = (fbp_ahead){.rows = batch->arena[from->arena],
+                         .order = batch->order + next,
+                         .step = row,
+                         .length = row,
+                         .next = share.begin,
+                         .end = share.end,
+                         .replace = between ? NULL : at(to, batch, 0)};
 }
 
 void fbp_ask_for_rows(fbp_ahead *a, int64_t rows) {

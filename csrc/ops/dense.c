@@ -48,7 +48,7 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
         .c_padded = padded(y, batch),
         .epilogue = &epilogue,
         .cut = fbp_gemm_forward_cut(batch->kernels, w->rows, w->columns),
-        .by_depth = batch->training && fbp_is_intel(),
+        .by_depth = batch->training && fbp_is_intel(), /* where another core's cache is far away */
     };
     fbp_gemm_share(&gemm, member);
 }
@@ -61,8 +61,9 @@ static fbp_ahead *meanwhile(const fbp_tensor *x, const fbp_batch *batch, const f
     return inputs->replace == at(x, batch, 0) ? inputs : &member->ahead[FBP_NEXT_DELTA];
 }
 
-enum { FEW_BYTES = 1 << 18 }; /* that find room in the second-level cache */
+enum { FEW_BYTES = 1 << 18 }; /* find room in the second-level cache beside what a product reads */
 
+/* Notes what the others compute of a delta. */
 static void look_ahead(const fbp_tensor *dx, const fbp_batch *batch, const fbp_member *member) {
     const int64_t element = (int64_t)batch->kernels->element;
     if (!member->ahead || member->size == 1 || batch->rows * dx->columns * element > FEW_BYTES) return;

@@ -65,6 +65,39 @@ def test_training(name, schedule, engine, dtype):
     assert len(found) == 1, f"threads by what came out: {list(found.values())}"
 
 
+# inputs and units of the first layer: sums of an odd number of terms; columns that do not come out even;
+# fewer of them than a large team has use for
+DEEP = {"odd": (301, 128), "uneven": (256, 300), "narrow": (700, 64)}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("shape", DEEP)
+def test_members_share_the_depth(shape, activation, engine, dtype):
+    """Two members add up a part of each sum each; which of them is the first makes no difference."""
+    inputs, units = DEEP[shape]
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, inputs)).astype(dtype), rng.integers(3, size=90)
+    found = {}
+    for intel in (0, 1):
+        if engine.native:
+            engine.native.set_intel(intel)
+        for threads in (1, 2, 3, 4, 6, 16) if engine.native else (1,):
+            fastbp.set_num_threads(threads)
+            model = fastbp.Sequential(
+                [Dense(units, activation), Dense(260, activation), Dense(70), Dense(3, "softmax")],
+                "cross_entropy",
+                "adam",
+                input_size=inputs,
+                dtype=dtype,
+                seed=0,
+            )
+            loss = model.fit(X, y, batch_size=40, epochs=2).history["loss"]
+            outputs = model.forward(X, training=True)
+            arrays = model.parameters, outputs, model.backward(outputs), model.gradients, np.asarray(loss)
+            found.setdefault(b"".join(a.tobytes() for a in arrays), []).append((intel, threads))
+    assert len(found) == 1, f"makers and threads by what came out: {list(found.values())}"
+
+
 if NATIVE:  # products of the reference are those of NumPy's BLAS, which round by their shape
     isas = [IN_USE] if os.environ.get("FASTBP_ISA") else NATIVE.isas()
     every_isa = pytest.mark.parametrize("engine", isas, indirect=True)
