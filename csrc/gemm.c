@@ -23,10 +23,6 @@ enum { SHARED_ROWS = 14 }; /* fewest rows of C that are worth a member */
  * (rows of one page each cost nothing there), and along columns of A they are asked for before they are needed. */
 enum { TWO_PAGES = 1 << 13, HALF_A_PAGE = 1 << 11, FEW_ROWS = 256 };
 
-/* Products of a lower depth and of fewer columns are not worth a cut, and larger weights come from farther away than
- * another core's cache. */
-enum { HALVED_DEPTH = 256, HALVED_COLUMNS = 64, HALVED_BYTES = 1 << 20 };
-
 enum { PANEL_GROUPS = 8 }; /* fewest column groups that a copy of A's columns pays for */
 
 enum { FAR = 1 << 18 }; /* bytes that do not stay in the second-level cache from one step to the next */
@@ -37,10 +33,9 @@ static int full_group(const fbp_kernels *k) { return k->vectors[fbp_is_intel()];
 
 int64_t fbp_gemm_group(const fbp_kernels *k) { return (int64_t)full_group(k) * k->vector; }
 
-int64_t fbp_gemm_forward_cut(const fbp_kernels *kernels, int64_t k, int64_t n) {
-    const int halved = k >= HALVED_DEPTH && n >= HALVED_COLUMNS && k * n * (int64_t)kernels->element < HALVED_BYTES;
+int64_t fbp_gemm_middle(const fbp_kernels *kernels, int64_t k) {
     const int64_t half = ((k + 1) / 2 + kernels->vector - 1) / kernels->vector * kernels->vector;
-    return halved && half <= kernels->kc ? half : 0;
+    return half <= kernels->kc ? half : 0;
 }
 
 static int64_t cut_of(const fbp_gemm *g) { return g->cut ? g->cut : g->kernels->kc; }
@@ -95,7 +90,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
         if (count > 1) mc = (g->m + count - 1) / count;
     }
     /* C was last touched a step ago, with much in between, or by another member */
-    const int far = g->m * g->n * element > FAR || g->by_depth;
+    const int far = g->m * g->n * element >= FAR || g->exchanged;
 
     /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
     const int by_groups = pack_b && (g->b_column != 1 || kernels->by_groups);
@@ -259,7 +254,8 @@ static void run_share(const fbp_gemm *g, int size, int index, char *scratch) {
              scratch);
 }
 
-/* Two members, half of a team apart, share the depth of what both have of C. */
+/* Two members, half of a team apart, share the depth of what both have of C. Where another core's cache is far away: on
+ * Intel's processors. */
 static void run_half(const fbp_gemm *gemm, const fbp_member *member) {
     const int half = member->size / 2, second = member->index >= half, other = (member->index + half) % member->size;
     const int64_t skip = second ? gemm->cut : 0;
@@ -268,7 +264,7 @@ static void run_half(const fbp_gemm *gemm, const fbp_member *member) {
     g.a = (const char *)g.a + skip * g.a_step * element;
     g.b = (const char *)g.b + skip * g.b_row * element;
     g.k = second ? g.k - g.cut : g.cut;
-    g.epilogue = NULL;
+    g.epilogue = NULL, g.exchanged = 1;
     run_share(&g, member->size, other, member->scratch);
     fbp_team_wait(member);
     g.epilogue = gemm->epilogue, g.accumulate = 1;
@@ -279,7 +275,7 @@ void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
     if (!g->m || !g->n) return;
     if (member->size == 1)
         run(g, member->scratch);
-    else if (g->by_depth && g->cut && g->k > g->cut && member->size % 2 == 0)
+    else if (g->by_depth && g->cut && member->size % 2 == 0 && fbp_is_intel())
         run_half(g, member);
     else
         run_share(g, member->size, member->index, member->scratch);

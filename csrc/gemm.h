@@ -25,14 +25,15 @@ typedef struct {
     int whole_rows;               /* members share the rows of C, not its columns */
     int64_t cut;                  /* terms after which a sum is cut; 0: as many as the kernels say */
     int by_depth;                 /* members may share the depth, if it is cut once */
+    int exchanged;                /* C was last written by another member */
 } fbp_gemm;
 
 /* Columns of a full column group. */
 int64_t fbp_gemm_group(const fbp_kernels *kernels);
 /* Bytes of scratch that each member of a team needs. */
 size_t fbp_gemm_scratch(const fbp_kernels *kernels);
-/* The cut of a forward product by a weight of k rows and n columns: for whole weights, whatever of C is computed. */
-int64_t fbp_gemm_forward_cut(const fbp_kernels *kernels, int64_t k, int64_t n);
+/* The middle of a depth, in whole vectors; 0: its halves are deeper than those that kernels cut. */
+int64_t fbp_gemm_middle(const fbp_kernels *kernels, int64_t k);
 /* This member's share of C. k and the cut alone set the order of a sum. */
 void fbp_gemm_share(const fbp_gemm *gemm, const fbp_member *member);
 

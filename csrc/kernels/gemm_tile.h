@@ -253,9 +253,8 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
     const int along_columns = goes_along_columns(walk);
     /* a register of its own only where the addresses of A need few */
     const ptrdiff_t step = along_columns ? ahead_step : b_step * (ptrdiff_t)sizeof(real);
-    const int brief = TURN == 1 && !along_columns && pauses == BRIEF;
     vec acc[MAX_TILE_ROWS][VECTORS];
-    if (g->ask_for_c && !brief) {
+    if (g->ask_for_c) {
         ask_for_tile(rows, vectors, (const real *)g->c + i0 * g->c_row + j0, g->c_row, 1);
         const fbp_epilogue *e = g->epilogue;
         if (!along_columns && (end == ANY_END || is_derivative(end)) && e && e->kind == FBP_DERIVATIVE)
@@ -284,22 +283,15 @@ INLINE void tile(const int end, const int walk, const int rows, const int vector
     }
 #endif
     /* Where two multiply-adds go in a cycle, what else a step takes may keep them waiting: a second line asked for, or
-     * additions between them, cost 6 %. Behind a group of one vector comes no other one. C is asked for row by row,
-     * since the lines of a whole tile would wait for each other. */
-    if (brief) {
-        const real *row = (const real *)g->c + i0 * g->c_row + j0;
-        const int64_t turn = g->ask_for_c ? (p + rows - 1) / rows : p;
-        for (int64_t left; p > 0; p -= turn, row += g->c_row) {
-            if (g->ask_for_c) ask_for_tile(1, vectors, row, 0, 1);
-            for (left = p < turn ? p : turn; left > 0; left--, b += b_step, ahead += ahead_step) {
-                multiply_add(walk, rows, vectors, vectors > 1, &at, 0, b, ahead, acc);
-                AFTER_READING(b);
-                AFTER_READING(ahead);
-                after_reading(walk, rows, &at);
-                next_columns(walk, rows, 1, &at);
-            }
+     * additions between them, cost 6 %. Behind a group of one vector comes no other one. */
+    if (TURN == 1 && !along_columns && pauses == BRIEF)
+        for (; p > 0; p--, b += b_step, ahead += ahead_step) {
+            multiply_add(walk, rows, vectors, vectors > 1, &at, 0, b, ahead, acc);
+            AFTER_READING(b);
+            AFTER_READING(ahead);
+            after_reading(walk, rows, &at);
+            next_columns(walk, rows, 1, &at);
         }
-    }
     for (; p > 0; p--, b += b_step, ahead += !along_columns && p & pauses ? 0 : step) {
         ONE_REGISTER(ahead); /* the compiler would take one for each prefetch */
         multiply_add(walk, rows, vectors, TURN > 1 ? 0 : vectors, &at, 0, b, ahead, acc);

@@ -21,6 +21,16 @@ static rows rows_of_x(const fbp_op *op, const fbp_batch *batch) {
     return (rows){batch->arena[FBP_INPUTS] + skip * (int64_t)batch->kernels->element, x->columns, order, 0};
 }
 
+/* Products of a lower depth and of fewer columns are not worth a cut in the middle, and larger weights come from
+ * farther away than another core's cache. */
+enum { CUT_DEPTH = 256, CUT_COLUMNS = 64, CUT_BYTES = 1 << 20 };
+
+static int64_t cut_of(const fbp_tensor *w, const fbp_batch *batch) {
+    if (w->rows < CUT_DEPTH || w->columns < CUT_COLUMNS) return 0;
+    if (w->rows * w->columns * (int64_t)batch->kernels->element >= CUT_BYTES) return 0;
+    return fbp_gemm_middle(batch->kernels, w->rows);
+}
+
 void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_member *member) {
     const fbp_tensor *w = &op->operand[1], *bias = &op->operand[2], *y = &op->operand[3];
     const rows x = rows_of_x(op, batch);
@@ -47,8 +57,8 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
         .c_row = y->stride,
         .c_padded = padded(y, batch),
         .epilogue = &epilogue,
-        .cut = fbp_gemm_forward_cut(batch->kernels, w->rows, w->columns),
-        .by_depth = batch->training && fbp_is_intel(), /* where another core's cache is far away */
+        .cut = cut_of(w, batch),
+        .by_depth = batch->training,
     };
     fbp_gemm_share(&gemm, member);
 }
@@ -65,8 +75,9 @@ enum { FEW_BYTES = 1 << 18 }; /* find room in the second-level cache beside what
 
 /* Notes what the others compute of a delta. */
 static void look_ahead(const fbp_tensor *dx, const fbp_batch *batch, const fbp_member *member) {
+    if (member->size == 1 || !member->ahead) return;
     const int64_t element = (int64_t)batch->kernels->element;
-    if (!member->ahead || member->size == 1 || batch->rows * dx->columns * element > FEW_BYTES) return;
+    if (batch->rows * dx->columns * element > FEW_BYTES) return;
     const fbp_range own = fbp_share(dx->columns, batch->kernels->vector, member->size, member->index);
     const int64_t begin = own.begin > 0 ? 0 : own.end, end = own.end < dx->columns ? dx->columns : own.begin;
     member->ahead[FBP_NEXT_DELTA] = (fbp_ahead){.rows = at_column(dx, batch, 0, begin),
