@@ -90,7 +90,7 @@ static void run_blocks(const fbp_gemm *g, char *scratch) {
         if (count > 1) mc = (g->m + count - 1) / count;
     }
     /* C was last touched a step ago, with much in between, or by another member */
-    const int far = g->m * g->n * element >= FAR || g->exchanged;
+    const int far = g->m * g->n * element > FAR || g->exchanged;
 
     /* A transposed copy is made group by group, each just before its tiles, or by those of the group before. */
     const int by_groups = pack_b && (g->b_column != 1 || kernels->by_groups);
