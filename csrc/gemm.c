@@ -254,8 +254,7 @@ static void run_share(const fbp_gemm *g, int size, int index, char *scratch) {
              scratch);
 }
 
-/* Two members, half of a team apart, share the depth of what both have of C. Where another core's cache is far away: on
- * Intel's processors. */
+/* Two members, half of a team apart, share the depth of what both have of C. */
 static void run_half(const fbp_gemm *gemm, const fbp_member *member) {
     const int half = member->size / 2, second = member->index >= half, other = (member->index + half) % member->size;
     const int64_t skip = second ? gemm->cut : 0;
@@ -273,6 +272,7 @@ static void run_half(const fbp_gemm *gemm, const fbp_member *member) {
 
 void fbp_gemm_share(const fbp_gemm *g, const fbp_member *member) {
     if (!g->m || !g->n) return;
+    /* the depth on Intel's processors only, where another core's cache is far away */
     if (member->size == 1)
         run(g, member->scratch);
     else if (g->by_depth && g->cut && member->size % 2 == 0 && fbp_is_intel())

@@ -23,8 +23,8 @@ typedef struct {
     fbp_ahead *ahead;             /* this member's; NULL: nothing to ask for meanwhile */
     fbp_step *step;               /* NULL: store C */
     int whole_rows;               /* members share the rows of C, not its columns */
-    int64_t cut;                  /* terms after which a sum is cut; 0: as many as the kernels say */
-    int by_depth;                 /* members may share the depth, if it is cut once */
+    int64_t cut;                  /* of a forward product, its middle; 0: sums are cut where the kernels say */
+    int by_depth;                 /* members may share the depth, if there is a cut in its middle */
     int exchanged;                /* C was last written by another member */
 } fbp_gemm;
 

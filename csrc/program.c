@@ -38,8 +38,6 @@ static const size_t element_bytes[] = {
 };
 enum { OPS = sizeof schemas / sizeof *schemas };
 
-enum { PAGE = 4096 };
-
 const fbp_op_schema *fbp_schema(int kind) { return kind >= 0 && kind < OPS ? &schemas[kind] : NULL; }
 const char *fbp_activation_name(int kind) { return kind >= 0 && kind < FBP_ACTIVATIONS ? activations[kind] : NULL; }
 const char *fbp_loss_name(int kind) { return kind >= 0 && kind < FBP_LOSSES ? losses[kind] : NULL; }
@@ -78,6 +76,7 @@ static size_t round_up(size_t bytes) { return (bytes + FBP_ALIGNMENT - 1) / FBP_
 
 /* What members have of their own lies equally far from the beginning of a page: which accesses wait for each other
  * because their addresses end alike does not depend on the member. */
+enum { PAGE = 4096 };
 static size_t whole_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
 static int in_blocks(const fbp_program *p) { return p->schedule.block < p->schedule.batch; }

@@ -25,7 +25,7 @@ static rows rows_of_x(const fbp_op *op, const fbp_batch *batch) {
  * farther away than another core's cache. */
 enum { CUT_DEPTH = 256, CUT_COLUMNS = 64, CUT_BYTES = 1 << 20 };
 
-static int64_t cut_of(const fbp_tensor *w, const fbp_batch *batch) {
+static int64_t middle_of(const fbp_tensor *w, const fbp_batch *batch) {
     if (w->rows < CUT_DEPTH || w->columns < CUT_COLUMNS) return 0;
     if (w->rows * w->columns * (int64_t)batch->kernels->element >= CUT_BYTES) return 0;
     return fbp_gemm_middle(batch->kernels, w->rows);
@@ -57,7 +57,7 @@ void fbp_op_dense_forward(const fbp_op *op, const fbp_batch *batch, const fbp_me
         .c_row = y->stride,
         .c_padded = padded(y, batch),
         .epilogue = &epilogue,
-        .cut = cut_of(w, batch),
+        .cut = middle_of(w, batch),
         .by_depth = batch->training,
     };
     fbp_gemm_share(&gemm, member);
@@ -73,8 +73,8 @@ static fbp_ahead *meanwhile(const fbp_tensor *x, const fbp_batch *batch, const f
 
 enum { FEW_BYTES = 1 << 18 }; /* find room in the second-level cache beside what a product reads */
 
-/* Notes what the others compute of a delta. */
-static void look_ahead(const fbp_tensor *dx, const fbp_batch *batch, const fbp_member *member) {
+/* Notes what the others compute of it, to be asked for meanwhile. */
+static void note_delta(const fbp_tensor *dx, const fbp_batch *batch, const fbp_member *member) {
     if (member->size == 1 || !member->ahead) return;
     const int64_t element = (int64_t)batch->kernels->element;
     if (batch->rows * dx->columns * element > FEW_BYTES) return;
@@ -150,5 +150,5 @@ void fbp_op_dense_backward_input(const fbp_op *op, const fbp_batch *batch, const
         .epilogue = present(saved) ? &epilogue : NULL,
     };
     fbp_gemm_share(&gemm, member);
-    look_ahead(dx, batch, member);
+    note_delta(dx, batch, member);
 }
